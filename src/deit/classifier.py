@@ -1,0 +1,97 @@
+"""A model with what belongs to it: its class names and what is done to an image first."""
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from deit.data.classes import ClassList, listed
+from deit.data.preprocess import Preprocess
+from deit.errors import UserError, did_you_mean
+from deit.tensors import TwoHeads
+
+
+@dataclass(frozen=True, slots=True)
+class Classifier:
+    """A model that can be asked about an image.
+
+    Attributes:
+        name: how it is called in messages.
+        model: images after ``preprocess`` -> `TwoHeads`.
+        preprocess: what is done to an image first.
+        classes: its classes in the order of its logits; None where nothing tells them.
+        num_classes: how many.
+        notes: what had to be assumed, one sentence each, for the user.
+    """
+
+    name: str
+    model: nn.Module
+    preprocess: Preprocess
+    classes: ClassList | None
+    num_classes: int
+    notes: tuple[str, ...] = ()
+
+    def forward(self, images: Float[Tensor, "batch channels height width"]) -> TwoHeads:
+        """The logits of its heads, for images that went through ``preprocess``."""
+        heads: TwoHeads = self.model(images)
+        return heads
+
+    def order_for(self, classes: ClassList) -> tuple[int, ...]:
+        """Where the logit of each of ``classes`` stands among this model's logits.
+
+        Known names decide; the model may know more classes than the data. Without names the count
+        must agree, and the order is taken to be the same.
+
+        Raises:
+            UserError: when the model does not know a class, or has another number of nameless ones.
+        """
+        if self.classes is None:
+            if self.num_classes != len(classes):
+                raise UserError(
+                    f"{self.name} has {self.num_classes} classes without names, the data has "
+                    f"{len(classes)}",
+                    "as many as the data has",
+                    "take a model of these classes; `deit teacher DATA` trains one",
+                )
+            return tuple(range(len(classes)))
+        unknown = [name for name in classes.names if name not in self.classes]
+        if unknown:
+            raise UserError(
+                f"{self.name} does not know these classes of the data: {listed(unknown)}",
+                f"its own {len(self.classes)} classes: {listed(self.classes.names)}",
+                did_you_mean(unknown[0], self.classes.names)
+                or "rename the data's class folders, or take a model of these classes; "
+                "`deit teacher DATA` trains one",
+            )
+        return tuple(self.classes.index(name) for name in classes.names)
+
+    def for_classes(self, classes: ClassList) -> "Classifier":
+        """The same model with its logits in the order of ``classes``; see `order_for`."""
+        order = self.order_for(classes)
+        model = self.model if in_order(order, self.num_classes) else Reordered(self.model, order)
+        return dataclasses.replace(self, model=model, classes=classes, num_classes=len(classes))
+
+
+class Reordered(nn.Module):
+    """A model whose logits are put into another order, or of which only some are kept."""
+
+    def __init__(self, model: nn.Module, order: Sequence[int]) -> None:
+        super().__init__()
+        self.model = model
+        self.order = list(order)
+
+    def forward(self, images: Float[Tensor, "batch channels height width"]) -> TwoHeads:
+        """The chosen logits of both heads."""
+        cls, dist = self.model(images)
+        return TwoHeads(cls[:, self.order], None if dist is None else dist[:, self.order])
+
+
+def in_order(order: Sequence[int], num_classes: int) -> bool:
+    """Whether an order keeps every logit in its place.
+
+    >>> in_order((0, 1), 2), in_order((1, 0), 2), in_order((0, 1), 3)
+    (True, False, False)
+    """
+    return tuple(order) == tuple(range(num_classes))

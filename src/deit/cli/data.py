@@ -1,0 +1,132 @@
+"""`deit data check | stats | preview DATA`."""
+
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from deit.cli.options import metavar, parse
+from deit.cli.tables import check_writable
+from deit.errors import UserError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Check:
+    """Open a data set as training would, and decode every image; exit code 1 if any is bad."""
+
+    data: Annotated[tyro.conf.Positional[str], metavar("DATA")]
+    """A folder, torchvision:NAME or digits."""
+    json: Annotated[Path | None, metavar("FILE")] = None
+    """Also write the findings to this file."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stats:
+    """Images per class, sizes, and mean and standard deviation of the channels."""
+
+    data: Annotated[tyro.conf.Positional[str], metavar("DATA")]
+    """A folder, torchvision:NAME or digits."""
+    json: Annotated[Path | None, metavar("FILE")] = None
+    """Also write the figures to this file."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Preview:
+    """Draw the views that a recipe trains on, mixed as in training, with their targets."""
+
+    data: Annotated[tyro.conf.Positional[str], metavar("DATA")]
+    """A folder, torchvision:NAME or digits."""
+    recipe: Annotated[str, metavar("NAME")] = "folder"
+    """Name of a recipe, a YAML file, or a run folder."""
+    out: Annotated[Path, metavar("FILE")] = Path("preview.png")
+    """The picture to write: PNG or JPEG."""
+    count: Annotated[int, metavar("N")] = 48
+    """How many views."""
+    epoch: Annotated[int, metavar("N")] = 0
+    """The epoch to show."""
+
+
+def data(arguments: Sequence[str]) -> int:
+    """`deit data`."""
+    options = parse(Check | Stats | Preview, arguments, verb="data")
+    match options:
+        case Check():
+            return check(options)
+        case Stats():
+            return stats(options)
+        case Preview():
+            return preview(options)
+    raise AssertionError(options)
+
+
+def check(options: Check) -> int:
+    """`deit data check`."""
+    check_writable(options.json)
+    from deit.data.check import check_images
+    from deit.data.sources import open_data
+    from deit.run.folder import write_json
+
+    opened = open_data(options.data)
+    for note in opened.notes:
+        print(note)  # noqa: T201
+    bad = check_images(opened, progress=_counter("checking"))
+    for problem in bad:
+        print(problem)  # noqa: T201
+    counts = {name: len(source) for name, source in opened.splits().items()}
+    print(  # noqa: T201
+        f"{counts['train']:,} training and {counts['val']:,} validation images of "
+        f"{len(opened.classes)} classes: {len(bad) or 'none'} cannot be used"
+    )
+    if options.json:
+        found = [{"name": problem.name, "reason": problem.reason} for problem in bad]
+        write_json(options.json, {**counts, "notes": list(opened.notes), "bad_images": found})
+    return 1 if bad else 0
+
+
+def stats(options: Stats) -> int:
+    """`deit data stats`."""
+    check_writable(options.json)
+    from rich.console import Console
+
+    from deit.cli.tables import class_table, split_table
+    from deit.data.check import describe
+    from deit.data.sources import open_data
+    from deit.run.folder import write_json
+
+    described = describe(open_data(options.data), progress=_counter("measuring"))
+    console = Console()
+    console.print(split_table(described))
+    console.print()
+    console.print(class_table(described))
+    if options.json:
+        write_json(options.json, described)
+    return 0
+
+
+def preview(options: Preview) -> int:
+    """`deit data preview`."""
+    check_writable(options.out)
+    from deit.cli.recipes import find_recipe
+    from deit.data.sources import open_data
+    from deit.programs.preview import draw_views
+
+    if options.count < 1:
+        raise UserError(f"--count {options.count}", "from 1", "ask for one view or more")
+    recipe = find_recipe(options.recipe, options.data)
+    draw_views(recipe, open_data(options.data), options.count, options.epoch).save(options.out)
+    print(options.out)  # noqa: T201
+    return 0
+
+
+def _counter(what: str) -> Callable[[int, int], None]:
+    """A line that counts on a terminal, and nothing elsewhere."""
+
+    def show(done: int, total: int) -> None:
+        if sys.stderr.isatty():
+            end = "\r" if done < total else "\r\033[K"
+            print(f"{what} {done:,} of {total:,} images", end=end, file=sys.stderr)  # noqa: T201
+
+    return show

@@ -1,0 +1,125 @@
+"""What verbs put out: tables for the terminal, files where they may be written."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich.table import Table
+
+from deit.errors import UserError
+
+if TYPE_CHECKING:
+    from deit.report.comparison import Comparison
+
+_WEIGHTS = {"raw": "weights", "ema": "average of weights", "": ""}
+
+
+def accuracy_table(evaluations: dict[str, Any]) -> Table:
+    """Top-1, top-5 and NLL by head, for each kind of weights.
+
+    Args:
+        evaluations: ``{"raw": {"class": {"top1", "top5", "nll", "count"}, ...}, "ema": ...}``.
+    """
+    table = Table(box=None, pad_edge=False)
+    several = len(evaluations) > 1
+    for column in (*(("weights",) if several else ()), "head"):
+        table.add_column(column)
+    for column in ("top-1 %", "top-5 %", "NLL", "images"):
+        table.add_column(column, justify="right")
+    for kind, heads in evaluations.items():
+        for head, values in heads.items():
+            if not isinstance(values, dict):
+                continue
+            row = [head, f"{100 * values['top1']:.2f}", f"{100 * values['top5']:.2f}"]
+            row += [f"{values['nll']:.4f}", f"{values['count']:,}"]
+            table.add_row(*([_WEIGHTS[kind], *row] if several else row))
+    return table
+
+
+def check_writable(*paths: Path | None) -> None:
+    """Refuse output files that could not be written, before any work.
+
+    Raises:
+        UserError: names the first one whose folder does not exist, or that is a folder.
+    """
+    for path in paths:
+        if path is not None and (path.is_dir() or not path.parent.is_dir()):
+            raise UserError(
+                f"{path} cannot be written", "a file in an existing folder", "choose another path"
+            )
+
+
+def split_table(described: Mapping[str, Any]) -> Table:
+    """Sizes and colours of both splits, from `deit.data.check.describe`."""
+    table = Table(box=None, pad_edge=False)
+    table.add_column("")
+    splits = [name for name in ("train", "val") if name in described]
+    for name in splits:
+        table.add_column(name, justify="right")
+
+    def add(label: str, value: Any) -> None:
+        table.add_row(label, *(value(described[name]) for name in splits))
+
+    add("images", lambda split: f"{split['images']:,}")
+    add("measured", lambda split: f"{split['measured']:,}")
+    add("cannot be used", lambda split: f"{len(split['bad'])}")
+    for side in ("height", "width"):
+        add(
+            f"{side}, least to most",
+            lambda split, side=side: (
+                f"{split[side]['min']:.0f} to {split[side]['max']:.0f}" if side in split else "-"
+            ),
+        )
+        add(
+            f"{side}, median",
+            lambda split, side=side: f"{split.get(side, {}).get('median', 0):.0f}",
+        )
+    for name in ("mean", "std"):
+        add(
+            f"{name} of R, G, B",
+            lambda split, name=name: " ".join(f"{value:.3f}" for value in split.get(name, [])),
+        )
+    return table
+
+
+def class_table(described: Mapping[str, Any], most: int = 40) -> Table:
+    """Images of each class in both splits; of many classes the largest and the smallest."""
+    table = Table(box=None, pad_edge=False)
+    table.add_column("class")
+    splits = [name for name in ("train", "val") if name in described]
+    for name in splits:
+        table.add_column(name, justify="right")
+    counts = described["train"]["per_class"]
+    names = sorted(counts, key=lambda name: -counts[name])
+    shown = names if len(names) <= most else [*names[: most // 2], "...", *names[-most // 2 :]]
+    for name in shown:
+        cells = (described[split]["per_class"].get(name, "") for split in splits)
+        table.add_row(name, *(f"{cell:,}" if cell != "" else "" for cell in cells))
+    return table
+
+
+def comparison_table(comparison: "Comparison") -> Table:
+    """Methods and heads with mean accuracy and the difference to the plain model."""
+    from deit.report.intervals import paired_interval
+
+    table = Table(box=None, pad_edge=False)
+    for column in ("method", "decided by"):
+        table.add_column(column)
+    for column in ("top-1 %", "vs plain, 95 % interval", "NLL", "seconds"):
+        table.add_column(column, justify="right")
+    for row in comparison.rows:
+        difference = ""
+        if row.role == "student":
+            interval = paired_interval(row.top1s, comparison.baseline.top1s)
+            difference = f"{100 * interval.mean:+.2f}"
+            if interval.low is not None and interval.high is not None:
+                difference += f" ({100 * interval.low:+.2f} to {100 * interval.high:+.2f})"
+        table.add_row(
+            row.label,
+            row.head,
+            f"{100 * row.top1:.2f}",
+            difference,
+            "" if row.nll is None else f"{row.nll:.3f}",
+            "" if row.seconds is None else f"{row.seconds:.0f}",
+        )
+    return table

@@ -1,0 +1,272 @@
+"""What a data set is: two sources of labelled images over one class list.
+
+A source gives its labels and names at once and its images one by one, by index. Sources can be
+pickled, so that loader workers may be started by fork or spawn. Where they come from is in
+`deit.data.sources`.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
+
+import numpy as np
+from jaxtyping import Int64, UInt8
+
+from deit.data.classes import ClassList, listed
+from deit.data.images import BadImage
+from deit.data.names import Names, stable_hash
+from deit.errors import UserError
+
+
+@runtime_checkable
+class Source(Protocol):
+    """Labelled images, read one at a time."""
+
+    @property
+    def classes(self) -> ClassList:
+        """The class list that the labels index."""
+
+    @property
+    def labels(self) -> Int64[np.ndarray, "images"]:
+        """The class of every image."""
+
+    @property
+    def names(self) -> Sequence[str]:
+        """The name of every image, unique in the data set (``train/cat/1.jpg``)."""
+
+    def __len__(self) -> int:
+        """How many images there are."""
+
+    def read(self, index: int) -> UInt8[np.ndarray, "height width 3"]:
+        """The pixels of one image, RGB.
+
+        Raises:
+            BadImage: when it cannot be decoded.
+        """
+
+
+@runtime_checkable
+class SizedSource(Source, Protocol):
+    """A source that knows an image's size without decoding it."""
+
+    def read_size(self, index: int) -> tuple[int, int]:
+        """Height and width of one image, from its header.
+
+        Raises:
+            BadImage: when the header shows that it cannot be used.
+        """
+
+
+@dataclass(frozen=True, slots=True)
+class DataSet:
+    """Training and validation images over the class list of the training images.
+
+    Attributes:
+        train: what is learned from.
+        val: what is measured on.
+        notes: what was decided or left out while opening, one sentence each, for the user.
+    """
+
+    train: Source
+    val: Source
+    notes: Sequence[str] = ()
+
+    @property
+    def classes(self) -> ClassList:
+        """The class list of both splits."""
+        return self.train.classes
+
+    def splits(self) -> dict[str, Source]:
+        """Both sources by name."""
+        return {"train": self.train, "val": self.val}
+
+
+class ArraySource:
+    """Images of one size held in memory.
+
+    Args:
+        images: grey ``[images, height, width]`` or RGB ``[images, height, width, 3]``, uint8.
+        labels: the class of every image.
+        classes: the class list that the labels index.
+        names: the name of every image.
+
+    Raises:
+        UserError: when the numbers of images, labels and names differ, or a label is no class.
+
+    >>> images = np.zeros((2, 8, 8), np.uint8)
+    >>> source = ArraySource(images, np.array([0, 1]), ClassList(("a", "b")), ["0", "1"])
+    >>> source.read(1).shape
+    (8, 8, 3)
+    """
+
+    def __init__(
+        self,
+        images: UInt8[np.ndarray, "images height width *colour"],
+        labels: Int64[np.ndarray, "labels"],
+        classes: ClassList,
+        names: Sequence[str],
+    ) -> None:
+        if not len(images) == len(labels) == len(names):
+            raise UserError(
+                f"{len(images)} images, {len(labels)} labels and {len(names)} names",
+                "as many of each",
+                "the data are incomplete: fetch or build them again",
+            )
+        strays = sorted({int(label) for label in labels[(labels < 0) | (labels >= len(classes))]})
+        if strays:
+            raise UserError(
+                f"labels out of range: {listed(map(str, strays))}",
+                f"0 to {len(classes) - 1}, for {len(classes)} classes",
+                "correct the labels, or leave unlabelled images out",
+            )
+        self.images = images
+        self.labels = labels
+        self.classes = classes
+        self.names = Names.of(names)
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def read(self, index: int) -> UInt8[np.ndarray, "height width 3"]:
+        """One image; grey is repeated into three channels."""
+        image = self.images[index]
+        if image.ndim == 2:
+            return np.repeat(image[:, :, None], 3, axis=2)
+        return np.array(image)
+
+
+class Selection:
+    """Some images of another source, in the order given."""
+
+    def __init__(self, source: Source, indices: Int64[np.ndarray, "picked"]) -> None:
+        self._source = source
+        self._indices = indices
+        self.classes = source.classes
+        self.labels = source.labels[indices]
+        self.names = Names.of(source.names).take(indices)
+
+    def __len__(self) -> int:
+        return len(self._indices)
+
+    def read(self, index: int) -> UInt8[np.ndarray, "height width 3"]:
+        """The pixels of one image, RGB."""
+        return self._source.read(int(self._indices[index]))
+
+    def read_size(self, index: int) -> tuple[int, int]:
+        """Height and width of one image, from its header where the source behind can."""
+        return read_size(self._source, int(self._indices[index]))
+
+
+def read_size(source: Source, index: int) -> tuple[int, int]:
+    """Height and width of one image: from its header where the source can, else by reading it.
+
+    Raises:
+        BadImage: when that is not possible.
+    """
+    if isinstance(source, SizedSource):
+        return source.read_size(index)
+    height, width, _ = source.read(index).shape
+    return height, width
+
+
+def median_size(source: Source, sample: int = 200) -> int:
+    """The shorter side, in pixels, of a typical image: the median over a few.
+
+    Args:
+        source: where the images are.
+        sample: how many to look at, chosen by a stable hash of the names; bad ones do not count.
+
+    Raises:
+        BadImage: when not one of them can be used.
+    """
+    sides: list[int] = []
+    problem: BadImage | None = None
+    for index in sample_indices(source, sample):
+        try:
+            sides.append(min(read_size(source, int(index))))
+        except BadImage as bad:
+            problem = bad
+    if problem is not None and not sides:
+        raise problem
+    return int(np.median(sides))
+
+
+def sample_indices(source: Source, size: int) -> Int64[np.ndarray, "sampled"]:
+    """Indices, ascending, of ``size`` images chosen by a stable hash of their names, or of all."""
+    if size >= len(source):
+        return np.arange(len(source), dtype=np.int64)
+    order = np.argsort(stable_hash(source.names, "sample"), kind="stable")
+    return np.sort(order[:size]).astype(np.int64)
+
+
+def count_images(source: Source) -> Int64[np.ndarray, "classes"]:
+    """How many images each class has."""
+    return np.bincount(source.labels, minlength=len(source.classes)).astype(np.int64)
+
+
+def set_aside(source: Source, one_in: int) -> tuple[Source, Source]:
+    """Split off one image in ``one_in`` of every class, for validation.
+
+    Chosen are those whose names hash lowest: the same images on every machine and in every run; an
+    image that is added later moves at most one other per class. A class of two images or more gives
+    up one at least, a class of one none.
+
+    Returns:
+        What remains and what is set aside, each in its old order.
+    """
+    counts = count_images(source)
+    shares = np.where(counts < 2, 0, np.maximum(1, (counts + one_in // 2) // one_in))
+    aside = _lowest_of_each_class(source, shares, "set aside")
+    rest = np.setdiff1d(np.arange(len(source), dtype=np.int64), aside, assume_unique=True)
+    return Selection(source, rest), Selection(source, aside)
+
+
+def take_per_class(source: Source, images_per_class: int) -> Source:
+    """The same number of images of every class, in their old order.
+
+    Chosen by a stable hash of the name, so that 10 per class are among the 20 per class.
+
+    Raises:
+        UserError: naming the classes that have fewer.
+    """
+    counts = count_images(source)
+    short = [
+        f"{name} ({count})"
+        for name, count in zip(source.classes.names, counts, strict=True)
+        if count < images_per_class
+    ]
+    if short:
+        raise UserError(
+            f"data.images_per_class = {images_per_class}, but fewer training images in: "
+            f"{listed(short)}",
+            f"1 to {counts.min()} for this data",
+            f"set --data.images_per_class {counts.min()} or less",
+        )
+    shares = np.full(len(counts), images_per_class, dtype=np.int64)
+    return Selection(source, _lowest_of_each_class(source, shares, "per class"))
+
+
+def _lowest_of_each_class(
+    source: Source, shares: Int64[np.ndarray, "classes"], purpose: str
+) -> Int64[np.ndarray, "picked"]:
+    """Indices, ascending, of the ``shares[class]`` images of every class that hash lowest."""
+    within_class = (
+        _within_class(name, source.classes.names[label])
+        for name, label in zip(source.names, source.labels, strict=True)
+    )
+    order = np.lexsort((stable_hash(within_class, purpose), source.labels))  # by class, then hash
+    counts = count_images(source)
+    place = np.arange(len(order)) - np.repeat(np.cumsum(counts) - counts, counts)
+    return np.sort(order[place < np.repeat(shares, counts)]).astype(np.int64)
+
+
+def _within_class(name: str, class_name: str) -> str:
+    """The path below the class's folder: no split and no class name changes the choice of images.
+
+    >>> _within_class("train/cat/paws/1.jpg", "cat"), _within_class("00017", "7")
+    ('paws/1.jpg', '00017')
+    """
+    for prefix in (f"{class_name}/", f"train/{class_name}/"):
+        if name.startswith(prefix):
+            return name[len(prefix) :]
+    return name

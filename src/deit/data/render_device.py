@@ -1,0 +1,204 @@
+"""The part of the data path that runs on the device: uint8 views become a training batch.
+
+In the reference's order: normalise, erase, then mix. All of it follows the plan of the positions,
+and the noise of erasing is made by integer arithmetic, so that host and device agree on every bit.
+"""
+
+import functools
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Float32, Int, Int32, Int64, UInt8
+from torch import Tensor
+
+from deit.data.mix import mix_images, mix_targets, smooth_targets
+from deit.data.mix_plan import MixConfig, plan_mix
+from deit.data.plan import ViewConfig, plan_erasing
+from deit.data.preprocess import Preprocess
+from deit.randomness import Stream, normal_table, philox_rounds
+from deit.tensors import TrainBatch
+
+_NORMALS_PER_BLOCK = 8  # a block of Philox gives 128 bits, a normal number takes 16
+
+
+@dataclass(frozen=True, slots=True)
+class HostBatch:
+    """Rendered views in the memory of the host, before normalisation, erasing and mixing.
+
+    Attributes:
+        images: RGB bytes, ``[batch, 3, height, width]``.
+        labels: class indices, ``[batch]``.
+        samples: index of each view's image in the source, ``[batch]``.
+        positions: place of each view in the epoch's global order, ``[batch]``.
+        epoch: the epoch that the positions belong to.
+        step: the step of the whole run, from 0.
+    """
+
+    images: UInt8[Tensor, "batch 3 height width"]
+    labels: Int64[Tensor, "batch"]
+    samples: Int64[Tensor, "batch"]
+    positions: Int64[Tensor, "batch"]
+    epoch: int
+    step: int
+
+
+def finish_batch(
+    host: HostBatch,
+    *,
+    views: ViewConfig,
+    mix: MixConfig,
+    preprocess: Preprocess,
+    num_classes: int,
+    seed: int,
+    device: torch.device,
+) -> TrainBatch:
+    """Bring a batch of rendered views to the device; normalise, erase and mix it there.
+
+    Mixing pairs places of the whole batch, so this comes before a split into micro-batches.
+
+    Args:
+        host: what the loader gave.
+        views: says how much is erased.
+        mix: mixing and label smoothing.
+        preprocess: mean, standard deviation and channels of the model's input.
+        num_classes: width of the target rows.
+        seed: the run's seed.
+        device: where the batch shall be.
+    """
+    positions = host.positions.numpy()
+    image_size = host.images.shape[-1]
+    images = normalise(
+        host.images.to(device, non_blocking=True),
+        preprocess.mean,
+        preprocess.std,
+        preprocess.channels,
+    )
+    boxes = plan_erasing(views, image_size, seed, host.epoch, positions)
+    erase(images, boxes, seed, host.epoch, positions)
+    plan = plan_mix(mix, image_size, seed, host.epoch, positions)
+    labels = host.labels.to(device, non_blocking=True)
+    return TrainBatch(
+        images=mix_images(images, plan),
+        targets=mix_targets(smooth_targets(labels, num_classes, mix.smoothing), plan),
+        positions=host.positions.to(device, non_blocking=True),
+        samples=host.samples.to(device, non_blocking=True),
+        epoch=host.epoch,
+    )
+
+
+def normalise(
+    images: UInt8[Tensor, "batch 3 height width"],
+    mean: Sequence[float],
+    std: Sequence[float],
+    channels: int = 3,
+) -> Float32[Tensor, "batch {channels} height width"]:
+    """Bytes to ``(byte / 255 - mean) / std``, per channel, in float32.
+
+    Args:
+        images: RGB.
+        mean, std: one value for each channel, on the scale of 0 to 1.
+        channels: 3, or 1 for grey: the luma of ITU-R 601, rounded as Pillow's mode L is.
+    """
+    values = (_luma(images) if channels == 1 else images).to(torch.float32)
+    shift, scale = (
+        255 * torch.tensor(list(numbers), device=images.device).view(channels, 1, 1)
+        for numbers in (mean, std)
+    )
+    return values.sub_(shift).div_(scale)
+
+
+def erase(
+    images: Float32[Tensor, "batch channels height width"],
+    boxes: Int32[np.ndarray, "batch 4"],
+    seed: int,
+    epoch: int,
+    positions: Int64[np.ndarray, "batch"],
+) -> Float32[Tensor, "batch channels height width"]:
+    """Random erasing (Zhong et al., 2020) in place: fill each image's box with N(0, 1) per pixel.
+
+    The box of the image at a position holds the first ``channels x height x width`` numbers of
+    ``randomness.normal(seed, epoch, position, Stream.ERASE_NOISE)``, channel by channel and row by
+    row. This is timm's mode "pixel", which the paper uses; only the pixels of boxes are drawn.
+
+    Args:
+        images: normalised; overwritten.
+        boxes: top, left, height, width in pixels; zero height for an image that stays whole.
+        seed, epoch, positions: the places that the noise is a function of.
+    """
+    erased = np.flatnonzero(boxes[:, 2])
+    channels = images.shape[1]
+    sizes = channels * boxes[erased, 2].astype(np.int64) * boxes[erased, 3]
+    noise = _noise(seed, epoch, positions[erased], sizes, images.device)
+    for row, values in zip(erased.tolist(), torch.split(noise, sizes.tolist()), strict=True):
+        top, left, height, width = boxes[row].tolist()
+        box = images[row, :, top : top + height, left : left + width]
+        box.copy_(values.view(channels, height, width))
+    return images
+
+
+def _luma(images: UInt8[Tensor, "batch 3 height width"]) -> Int[Tensor, "batch 1 height width"]:
+    """Pillow's ``convert("L")``: weights in units of 2**-16, rounded to the nearest."""
+    red, green, blue = images.to(torch.int32).unbind(1)
+    return ((19595 * red + 38470 * green + 7471 * blue + 0x8000) >> 16)[:, None]
+
+
+def _noise(
+    seed: int,
+    epoch: int,
+    positions: Int64[np.ndarray, "images"],
+    sizes: Int64[np.ndarray, "images"],
+    device: torch.device,
+) -> Float32[Tensor, "total"]:
+    """The first ``sizes[i]`` normal numbers of each position, one position after the other.
+
+    The same numbers as `randomness.normal`, for boxes of all sizes at once and on the device.
+    """
+    blocks = -(-sizes // _NORMALS_PER_BLOCK)
+    block = _count_up(blocks, device)
+    place = _repeat(positions, blocks, device)
+    low = 0xFFFFFFFF
+    counter = (block, place & low, (place >> 32) & low, torch.full_like(block, epoch))
+    bits = torch.stack(philox_rounds(counter, (seed, int(Stream.ERASE_NOISE))), dim=-1)
+    halves = torch.stack([bits & 0xFFFF, bits >> 16], dim=-1).flatten()  # [blocks * 8]
+    firsts = _NORMALS_PER_BLOCK * (np.cumsum(blocks) - blocks)
+    used = _count_up(sizes, device) + _repeat(firsts, sizes, device)
+    return _normal_table(device)[halves[used]]
+
+
+def _repeat(
+    values: Int64[np.ndarray, "runs"], lengths: Int64[np.ndarray, "runs"], device: torch.device
+) -> Int64[Tensor, "total"]:
+    """Each value as often as its run is long. The known total saves a wait for the device."""
+    return torch.repeat_interleave(
+        torch.from_numpy(values).to(device),
+        torch.from_numpy(lengths).to(device),
+        output_size=int(lengths.sum()),
+    )
+
+
+def _count_up(lengths: Int64[np.ndarray, "runs"], device: torch.device) -> Int64[Tensor, "total"]:
+    """0, 1, 2, ... anew in each run."""
+    starts = np.cumsum(lengths) - lengths
+    return torch.arange(int(lengths.sum()), device=device) - _repeat(starts, lengths, device)
+
+
+@functools.cache
+def _normal_table(device: torch.device) -> Float32[Tensor, "65536"]:
+    return torch.from_numpy(normal_table()).to(device)
+
+
+def to_pixels(
+    images: Float32[Tensor, "batch channels height width"], preprocess: Preprocess
+) -> UInt8[np.ndarray, "batch height width 3"]:
+    """Normalised images back to RGB bytes, to be looked at: the inverse of `normalise`, clipped.
+
+    Grey images get three equal channels.
+    """
+    shift, scale = (
+        255 * torch.tensor(list(numbers), device=images.device).view(-1, 1, 1)
+        for numbers in (preprocess.mean, preprocess.std)
+    )
+    pixels = (images * scale + shift).round().clamp(0, 255).to(torch.uint8)
+    return pixels.expand(-1, 3, -1, -1).permute(0, 2, 3, 1).cpu().numpy()

@@ -1,0 +1,283 @@
+"""The demo: a convnet teacher, a plain DeiT and four ways to distil one, compared on real images.
+
+All students share recipe, budget and images; the teacher was trained on the same images and no
+more. Runs of one seed see the same views in the same order, so they are compared in pairs.
+"""
+
+import csv
+import dataclasses
+import math
+import multiprocessing
+import os
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+
+from deit.data.sources import DataConfig, open_data
+from deit.programs.train import TrainResult, train
+from deit.recipes.book import get_recipe
+from deit.recipes.recipe import Recipe, distilled, plain
+from deit.recipes.small import DataFacts
+from deit.report.comparison import (
+    Comparison,
+    ComparisonCurve,
+    ComparisonRow,
+    ComparisonRun,
+    Role,
+    write_comparison,
+)
+from deit.report.run_report import write_report
+from deit.run import machine
+from deit.run.folder import RunFolder
+from deit.run.journal import read_journal
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Method:
+    """A way to train the student.
+
+    Attributes:
+        key: part of the run folder's name.
+        label: what tables call it.
+        kind: soft or hard labels of the teacher; None without a teacher.
+        token: whether the teacher has a token of its own.
+    """
+
+    key: str
+    label: str
+    kind: Literal["soft", "hard"] | None = None
+    token: bool = False
+
+    def recipe(self, base: Recipe, teacher: str) -> Recipe:
+        """The base recipe trained in this way."""
+        if self.kind is None:
+            return plain(base)
+        return distilled(base, teacher, self.kind, token=self.token)
+
+
+METHODS = (
+    Method("plain", "no teacher"),
+    Method("soft-class", "soft labels, class token", "soft"),
+    Method("hard-class", "hard labels, class token", "hard"),
+    Method("soft-token", "soft labels, distillation token", "soft", token=True),
+    Method("hard-token", "hard labels, distillation token", "hard", token=True),
+)
+"""The rows of Table 3, and soft labels with a token, which the reference code offers besides."""
+
+HEADS = {"class": "class head", "distillation": "distillation head", "joint": "joint"}
+
+
+@dataclass(frozen=True, slots=True)
+class StudentRun:
+    """One finished run of a method.
+
+    Attributes:
+        method: how it was trained.
+        seed: its seed.
+        result: how it ended.
+    """
+
+    method: Method
+    seed: int
+    result: TrainResult
+
+
+def demo(
+    out: Path,
+    *,
+    source: str = "digits",
+    seeds: int = 3,
+    epochs: int | None = None,
+    say: Say = print,
+) -> tuple[Path, Comparison]:
+    """Train the teacher and every method with every seed, and write the comparison.
+
+    Args:
+        out: a new folder for the runs and ``report.html``.
+        source: digits, a folder of images, or torchvision:NAME.
+        seeds: how many seeds, from 1; intervals need at least two.
+        epochs: length of every run; None takes the recipe's.
+        say: takes the sentences that a person should read.
+
+    Returns:
+        The path of the report, and what it compares.
+    """
+    student, convnet = demo_recipes(source, epochs)
+    say(f"1/3 the teacher: {convnet.model.name}, {convnet.epochs} epochs")
+    teacher = train(convnet, out / "teacher")
+    write_report(teacher.path)
+    say(f"    top-1 {_percent(teacher, 'class')} in {teacher.seconds:.0f} s")
+    say(f"2/3 {len(METHODS)} ways to train {student.model.name}, {seeds} seeds each")
+    runs = []
+    for run in train_students(student, teacher.path, out, range(seeds)):
+        heads = run.result.evaluations["raw"]
+        accuracies = ", ".join(f"{head} {_percent(run.result, head)}" for head in heads)
+        say(f"    {run.method.label}, seed {run.seed}: {accuracies} ({run.result.seconds:.0f} s)")
+        runs.append(run)
+    say("3/3 the report")
+    comparison = compare(runs, teacher, student, source, seeds)
+    return write_comparison(out / "report.html", comparison), comparison
+
+
+def demo_recipes(source: str, epochs: int | None) -> tuple[Recipe, Recipe]:
+    """The recipes of student and teacher for some data."""
+    if source == "digits":
+        data = DataConfig(source=source, images_per_class=DIGITS_PER_CLASS)
+        student, convnet = get_recipe("digits"), get_recipe("digits-teacher")
+    else:
+        data = DataConfig(source=source)
+        facts = DataFacts.of(open_data(source))
+        student, convnet = get_recipe("folder", facts), get_recipe("folder-teacher", facts)
+    student, convnet = (
+        dataclasses.replace(recipe, data=data, epochs=epochs or recipe.epochs)
+        for recipe in (student, convnet)
+    )
+    return student, convnet
+
+
+DIGITS_PER_CLASS = 20
+"""Labelled digits per class: few, so that what the teacher adds can be seen."""
+
+
+def train_students(
+    base: Recipe, teacher: Path, out: Path, seeds: Sequence[int]
+) -> Iterator[StudentRun]:
+    """Every method with every seed, one process per core, each as it finishes.
+
+    On a GPU, which one small model does not fill either, two run at a time.
+    """
+    jobs = [(method, seed) for seed in seeds for method in METHODS]
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    workers = min(2 if torch.cuda.is_available() else cores or 1, len(jobs))
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(workers, mp_context=context, initializer=_one_thread) as pool:
+        running = {
+            pool.submit(_train_student, base, method, seed, str(teacher), out): (method, seed)
+            for method, seed in jobs
+        }
+        for job in as_completed(running):
+            method, seed = running[job]
+            yield StudentRun(method, seed, job.result())
+
+
+def compare(
+    runs: Sequence[StudentRun], teacher: TrainResult, student: Recipe, source: str, seeds: int
+) -> Comparison:
+    """The finished runs as rows, curves and folders of a report."""
+    teacher_decisions = _decisions(teacher.path)
+    rows = [
+        ComparisonRow(
+            label=f"teacher: {'convnet'}",
+            head=HEADS["class"],
+            top1s=(teacher.evaluations["raw"]["class"]["top1"],),
+            role="teacher",
+            nll=teacher.evaluations["raw"]["class"]["nll"],
+            seconds=teacher.seconds,
+        )
+    ]
+    curves = []
+    for method in METHODS:
+        of_method = sorted((run for run in runs if run.method == method), key=lambda run: run.seed)
+        rows += [
+            _row(method, head, of_method, teacher_decisions)
+            for head in of_method[0].result.evaluations["raw"]
+        ]
+        curves.append(_curve(method, of_method))
+    shown = next(run for run in runs if run.method.key == "hard-token" and run.seed == 0)
+    return Comparison(
+        title=f"Distilling a small DeiT on {source}",
+        explanation=_explanation(student, source, seeds),
+        num_images=teacher.evaluations["raw"]["class"]["count"],
+        seeds=tuple(range(seeds)),
+        rows=tuple(rows),
+        curves=tuple(curves),
+        runs=(
+            ComparisonRun(label="teacher", folder=teacher.path),
+            *(
+                ComparisonRun(label=f"{run.method.label}, seed {run.seed}", folder=run.result.path)
+                for run in sorted(runs, key=lambda run: (METHODS.index(run.method), run.seed))
+            ),
+        ),
+        views_from=shown.result.path,
+        command=f"deit demo --data {source} --seeds {seeds}",
+        environment=machine.describe_environment(machine.resolve_device("auto")),
+    )
+
+
+def _train_student(base: Recipe, method: Method, seed: int, teacher: str, out: Path) -> TrainResult:
+    recipe = dataclasses.replace(method.recipe(base, teacher), name=f"demo-{method.key}", seed=seed)
+    result = train(recipe, out / f"{method.key}-seed{seed}")
+    write_report(result.path)
+    return result
+
+
+def _one_thread() -> None:
+    torch.set_num_threads(1)
+
+
+def _row(
+    method: Method, head: str, runs: Sequence[StudentRun], teacher: dict[str, str]
+) -> ComparisonRow:
+    measured = [run.result.evaluations["raw"][head] for run in runs]
+    role: Role = "baseline" if method.kind is None else "student"
+    return ComparisonRow(
+        label=method.label,
+        head=HEADS[head],
+        top1s=tuple(values["top1"] for values in measured),
+        role=role,
+        nll=_mean([values["nll"] for values in measured]),
+        seconds=_mean([run.result.seconds for run in runs]),
+        agreement=_mean([_agreement(_decisions(run.result.path, head), teacher) for run in runs]),
+    )
+
+
+def _curve(method: Method, runs: Sequence[StudentRun]) -> ComparisonCurve:
+    series = []
+    for run in runs:
+        evaluations = [
+            record
+            for record in read_journal(RunFolder(run.result.path).metrics)
+            if record["event"] == "evaluation" and record["weights"] == "raw"
+        ]
+        series.append([record.get("joint", record["class"])["top1"] for record in evaluations])
+    epochs = tuple(float(record["epoch"]) for record in evaluations)
+    return ComparisonCurve(
+        label=method.label, epochs=epochs, top1s=tuple(map(_mean, zip(*series, strict=True)))
+    )
+
+
+def _explanation(student: Recipe, source: str, seeds: int) -> tuple[str, ...]:
+    per_class = student.data.images_per_class
+    images = f"{per_class} labelled images of each class" if per_class else "all training images"
+    return (
+        f"A small convnet is trained on {images} of {source}. The same DeiT is then trained on the "
+        "same images in five ways: without a teacher, and with the convnet's soft or hard labels, "
+        "on its class token or through a distillation token with a head of its own.",
+        f"All students have the same recipe and budget ({student.epochs} epochs of batch "
+        f"{student.batch_size}); runs of one seed see the same views. Accuracies are those of the "
+        f"last weights on the validation images, over {seeds} seeds.",
+    )
+
+
+def _decisions(run: Path, head: str = "class") -> dict[str, str]:
+    with RunFolder(run).predictions.open(encoding="utf-8", errors="surrogateescape") as file:
+        return {row["name"]: row[head] for row in csv.DictReader(file)}
+
+
+def _agreement(ours: dict[str, str], theirs: dict[str, str]) -> float:
+    return sum(theirs[name] == decision for name, decision in ours.items()) / len(ours)
+
+
+def _mean(values: Sequence[float]) -> float:
+    return math.fsum(values) / len(values)
+
+
+def _percent(result: TrainResult, head: str) -> str:
+    evaluation: dict[str, Any] = result.evaluations["raw"][head]
+    return f"{100 * evaluation['top1']:.1f} %"

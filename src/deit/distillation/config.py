@@ -1,0 +1,123 @@
+"""What the student learns from besides the label: a teacher, and how it enters the loss.
+
+The formulas themselves are in `deit.distillation.loss`; this file owns their settings.
+"""
+
+from dataclasses import dataclass, fields
+from typing import Any, Literal
+
+from deit.errors import UserError
+
+Kind = Literal["none", "soft", "hard", "label"]
+KlReduction = Literal["batchmean", "numel"]
+
+PAPER_WEIGHTS: dict[Kind, float] = {"none": 0.5, "soft": 0.1, "hard": 0.5, "label": 0.5}
+"""Share of the second term: lambda of Eq. 2, one half of Eq. 3 (for "none" it does not act)."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DistillationConfig:
+    """The second term of the loss.
+
+    A value that cannot act with the chosen `kind` raises, unless it is left at its default. Start
+    from `DistillationConfig.of_paper`, which knows the paper's weight for each kind.
+    """
+
+    kind: Kind = "none"
+    """none: the label only. soft: Eq. 2, the teacher's probabilities. hard: Eq. 3, its decision.
+    label: the second head gets the true label, the two-class-token control of section 4."""
+
+    teacher: str = ""
+    """Run folder, weights file, timm:NAME, torchvision:NAME or onnx:FILE; the paper's is
+    timm:regnety_160."""
+
+    token: bool = True
+    """True: the teacher trains the distillation token's head (section 4). False: it trains the
+    class head beside the label (rows 2 and 3 of Table 3); the model then has one token."""
+
+    weight: float = 0.5
+    """Share of the second term, 0 to 1, with 1 - weight for the label: 1/2 in Eq. 3, lambda = 0.1
+    in Eq. 2 (`PAPER_WEIGHTS`)."""
+
+    temperature: float = 3.0
+    """tau of Eq. 2, above 0; acts in the soft kind only. 3 is the paper's (section 5.2)."""
+
+    kl_reduction: KlReduction = "batchmean"
+    """batchmean: the KL divergence is summed over the classes, as Eq. 2 says. numel: it is divided
+    by the number of classes too, which is what the reference code does."""
+
+    min_teacher_accuracy: float = 0.0
+    """The teacher's validation accuracy, 0 to 1, below which training does not start. 0: it only
+    has to be clearly above chance (`deit.gate`)."""
+
+    def __post_init__(self) -> None:
+        """Refuse values out of range and settings that cannot act.
+
+        Raises:
+            UserError: naming the field.
+        """
+        if self.kind not in PAPER_WEIGHTS:
+            raise _refusal("kind", self.kind, ", ".join(PAPER_WEIGHTS), "use one of these")
+        if not 0 <= self.weight <= 1:
+            raise _refusal("weight", self.weight, "0 to 1", "the paper uses 0.1 (soft), 0.5 (hard)")
+        if not 0 < self.temperature < float("inf"):
+            raise _refusal("temperature", self.temperature, "a number above 0", "the paper uses 3")
+        if self.kl_reduction not in ("batchmean", "numel"):
+            raise _refusal("kl_reduction", self.kl_reduction, "batchmean, numel", "use one of them")
+        if not 0 <= self.min_teacher_accuracy <= 1:
+            raise _refusal(
+                "min_teacher_accuracy", self.min_teacher_accuracy, "0 to 1", "75 % is 0.75"
+            )
+        for name in _idle_fields(self.kind):
+            self._require_default(name)
+
+    @classmethod
+    def of_paper(cls, kind: Kind, **changes: Any) -> "DistillationConfig":
+        """The paper's settings for one kind, with changes.
+
+        >>> soft = DistillationConfig.of_paper("soft", teacher="runs/teacher")
+        >>> soft.weight, soft.temperature
+        (0.1, 3.0)
+        >>> DistillationConfig.of_paper("hard", teacher="timm:regnety_160").weight
+        0.5
+        """
+        if kind not in PAPER_WEIGHTS:
+            raise _refusal("kind", kind, ", ".join(PAPER_WEIGHTS), "use one of these")
+        return cls(**{"kind": kind, "weight": PAPER_WEIGHTS[kind]} | changes)
+
+    @property
+    def needs_teacher(self) -> bool:
+        """Whether the loss asks a teacher."""
+        return self.kind in ("soft", "hard")
+
+    @property
+    def needs_two_heads(self) -> bool:
+        """Whether the student must have a second token with a head of its own."""
+        return self.kind != "none" and self.token
+
+    def _require_default(self, name: str) -> None:
+        default = {field.name: field.default for field in fields(self)}[name]
+        value = getattr(self, name)
+        if value != default:
+            raise _refusal(
+                name,
+                value,
+                f"{default!r} with distillation.kind = {self.kind!r}, where it cannot act",
+                f"leave out distillation.{name}, or choose another kind",
+            )
+
+
+def _idle_fields(kind: Kind) -> tuple[str, ...]:
+    """The fields that have nothing to act on."""
+    no_teacher = ("teacher", "token", "min_teacher_accuracy")
+    no_temperature = ("temperature", "kl_reduction")
+    return {
+        "none": (*no_teacher, *no_temperature, "weight"),
+        "label": (*no_teacher, *no_temperature),
+        "hard": no_temperature,
+        "soft": (),
+    }[kind]
+
+
+def _refusal(name: str, value: object, allowed: str, todo: str) -> UserError:
+    return UserError(f"distillation.{name} = {value!r}", allowed, todo)

@@ -1,0 +1,1 @@
+"""What a model is worth: accuracy by head, and the gate before a teacher may teach."""

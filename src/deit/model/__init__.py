@@ -1,0 +1,1 @@
+"""The vision transformer with two tokens, its sizes, and the small convnet."""

@@ -1,0 +1,1 @@
+"""Whole programs: each reads from top to bottom and knows no other."""

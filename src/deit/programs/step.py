@@ -1,0 +1,246 @@
+"""One training step, and everything that a step changes.
+
+A step is a function of its number: the batch it gets, the mixing, the dropped layers, the learning
+rate and even dropout's seed follow from (recipe, step). What it changes stands in `Parts`.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from deit import randomness
+from deit.data.loader import HostBatch
+from deit.data.plan import keep_masks
+from deit.data.preprocess import Preprocess
+from deit.data.render_device import finish_batch
+from deit.data.sources import Source
+from deit.distillation.loss import compute_loss
+from deit.distillation.teacher import Teacher
+from deit.errors import RunError
+from deit.model.build import build_model
+from deit.optim.ema import Ema
+from deit.optim.optimizer import (
+    build_optimizer,
+    load_optimizer_tensors,
+    optimizer_tensors,
+    set_learning_rate,
+)
+from deit.optim.schedule import learning_rate
+from deit.recipes.recipe import Recipe
+from deit.run.checkpoint import Checkpoint
+from deit.run.machine import autocast
+from deit.tensors import TrainBatch, TwoHeads
+
+
+@dataclass(slots=True)
+class Parts:
+    """What a run is made of while it goes on.
+
+    Attributes:
+        recipe: the resolved recipe.
+        steps_per_epoch: how many steps make an epoch.
+        device: where the model is.
+        model: the network, with its plain parameter names.
+        forward: the same network as it is called, compiled if the recipe says so.
+        optimizer: its optimizer.
+        ema: the average of its weights, or None.
+        teacher: the frozen teacher, or None.
+        best: the best evaluation so far: weights, epoch, step, top1, nll.
+    """
+
+    recipe: Recipe
+    steps_per_epoch: int
+    device: torch.device
+    model: nn.Module
+    forward: Callable[..., TwoHeads]
+    optimizer: torch.optim.Optimizer
+    ema: Ema | None
+    teacher: Teacher | None
+    best: dict[str, Any] = field(default_factory=dict)
+
+
+def build_parts(
+    recipe: Recipe, steps_per_epoch: int, device: torch.device, teacher: Teacher | None
+) -> Parts:
+    """Model, optimizer and average as they are before step 0; a function of the seed."""
+    model = build_model(recipe.model, recipe.seed).to(device)
+    return Parts(
+        recipe=recipe,
+        steps_per_epoch=steps_per_epoch,
+        device=device,
+        model=model,
+        forward=torch.compile(model) if recipe.run.compile else model,
+        optimizer=build_optimizer(model, recipe.optim),
+        ema=Ema(model, recipe.ema.decay) if recipe.ema.decay > 0 else None,
+        teacher=teacher,
+    )
+
+
+def prepare_batch(parts: Parts, host: HostBatch) -> TrainBatch:
+    """The rendered batch on the device: normalised, erased, mixed, with its target rows."""
+    recipe = parts.recipe
+    return finish_batch(
+        host,
+        views=recipe.views,
+        mix=recipe.mix,
+        preprocess=model_preprocess(recipe),
+        num_classes=recipe.model.num_classes,
+        seed=recipe.seed,
+        device=parts.device,
+    )
+
+
+def model_preprocess(recipe: Recipe) -> Preprocess:
+    """The evaluation transform that belongs to the recipe's model."""
+    return Preprocess.build(
+        recipe.preprocess, image_size=recipe.model.img_size, channels=recipe.model.in_chans
+    )
+
+
+def ask_teacher(parts: Parts, batch: TrainBatch) -> Tensor | None:
+    """The teacher's logits on exactly the pixels that the student sees, ``[batch, classes]``."""
+    if parts.teacher is None:
+        return None
+    preprocess = parts.recipe.preprocess
+    return parts.teacher.logits(batch.images, preprocess.mean, preprocess.std)
+
+
+def take_step(
+    parts: Parts, batch: TrainBatch, teacher_logits: Tensor | None, step: int, source: Source
+) -> dict[str, float]:
+    """Forward, backward, update; micro-batches add up to the gradient of the batch's mean loss.
+
+    Args:
+        parts: what the step changes.
+        batch: the prepared batch.
+        teacher_logits: what `ask_teacher` gave.
+        step: the step's number, from 0.
+        source: the training images, to name them when the loss is not finite.
+
+    Returns:
+        loss, its label and teacher terms, gradient norm and learning rate.
+
+    Raises:
+        RunError: when the loss or the gradient is not finite; nothing was updated.
+    """
+    recipe = parts.recipe
+    lr = learning_rate(
+        step,
+        peak_lr=recipe.optim.peak_lr(recipe.batch_size),
+        config=recipe.schedule,
+        steps_per_epoch=parts.steps_per_epoch,
+        epochs=recipe.epochs,
+    )
+    set_learning_rate(parts.optimizer, lr)
+    parts.model.train()
+    with _dropout_seed(recipe.seed, step, parts.device):
+        sums = _backward(parts, batch, teacher_logits)
+    norm = torch.nn.utils.clip_grad_norm_(
+        parts.model.parameters(), recipe.optim.clip_norm or float("inf")
+    )
+    measured = {name: total / len(batch.images) for name, total in sums.items()}
+    measured |= {"grad_norm": norm.item(), "lr": lr}
+    if not (np.isfinite(measured["loss"]) and np.isfinite(measured["grad_norm"])):
+        raise _not_finite(parts, batch, step, measured, source)
+    parts.optimizer.step()
+    parts.optimizer.zero_grad(set_to_none=True)
+    if parts.ema is not None:
+        parts.ema.update(parts.model)
+    return measured
+
+
+def capture(parts: Parts, step: int, evaluations: dict[str, Any]) -> Checkpoint:
+    """Everything that the next steps depend on; random states are not among it, there are none."""
+    tensors = {f"model.{name}": value for name, value in parts.model.state_dict().items()}
+    if parts.ema is not None:
+        tensors |= {f"ema.{name}": value for name, value in parts.ema.model.state_dict().items()}
+    optimizer = optimizer_tensors(parts.model, parts.optimizer)
+    tensors |= {f"optimizer.{name}": value for name, value in optimizer.items()}
+    return Checkpoint(step, tensors, {"best": parts.best, "evaluations": evaluations})
+
+
+def restore(parts: Parts, checkpoint: Checkpoint) -> None:
+    """Put a captured state back, bit for bit."""
+    parts.model.load_state_dict(_with_prefix(checkpoint.tensors, "model."))
+    if parts.ema is not None:
+        parts.ema.model.load_state_dict(_with_prefix(checkpoint.tensors, "ema."))
+    load_optimizer_tensors(
+        parts.model, parts.optimizer, _with_prefix(checkpoint.tensors, "optimizer.")
+    )
+    parts.best = checkpoint.state["best"]
+
+
+def _backward(parts: Parts, batch: TrainBatch, teacher_logits: Tensor | None) -> dict[str, float]:
+    """Gradients of the batch's mean loss, micro-batch by micro-batch; the summed loss terms."""
+    recipe = parts.recipe
+    size = len(batch.images)
+    keep = _keep(recipe, batch, parts.device)
+    sums = {"loss": 0.0, "loss_label": 0.0}
+    if recipe.distillation.kind != "none":
+        sums["loss_teacher"] = 0.0
+    for micro in torch.arange(size, device=parts.device).chunk(recipe.optim.accumulate):
+        part = slice(int(micro[0]), int(micro[-1]) + 1)
+        with autocast(parts.device, recipe.run.precision):
+            heads = parts.forward(batch.images[part], None if keep is None else keep[part])
+        answer = None if teacher_logits is None else teacher_logits[part]
+        terms = compute_loss(heads, batch.targets[part], answer, recipe.distillation)
+        (terms.total.sum() / size).backward()  # type: ignore[no-untyped-call]
+        sums["loss"] += terms.total.sum().item()
+        sums["loss_label"] += terms.label.sum().item()
+        if terms.teacher is not None:
+            sums["loss_teacher"] += terms.teacher.sum().item()
+    return sums
+
+
+def _keep(recipe: Recipe, batch: TrainBatch, device: torch.device) -> Tensor | None:
+    """Which residual branches each sample keeps, ``[batch, depth, 2]``; None without any drop."""
+    rates = recipe.model.drop_path_rates
+    if not any(rates):
+        return None
+    masks = keep_masks(recipe.seed, batch.epoch, batch.positions.cpu().numpy(), rates)
+    return torch.from_numpy(masks).to(device)
+
+
+@contextmanager
+def _dropout_seed(seed: int, step: int, device: torch.device) -> Iterator[None]:
+    """Seed torch's generators for this step, and leave them afterwards as they were.
+
+    Only dropout inside a model draws from them, and so it too is a function of the step.
+    """
+    place = np.array([step], dtype=np.int64)
+    word = randomness.random_bits(seed, 0, place, randomness.Stream.DROPOUT, 1)[0, 0]
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        torch.manual_seed(int(word))
+        yield
+
+
+def _not_finite(
+    parts: Parts, batch: TrainBatch, step: int, measured: dict[str, float], source: Source
+) -> RunError:
+    weights = torch.linalg.vector_norm(
+        torch.stack(
+            [torch.linalg.vector_norm(p.detach().float()) for p in parts.model.parameters()]
+        )
+    )
+    names = "\n  ".join(source.names[index] for index in batch.samples.tolist())
+    return RunError(
+        f"step {step} (epoch {batch.epoch}): the loss is not finite: "
+        + ", ".join(f"{name} {value:.6g}" for name, value in measured.items())
+        + f", weight norm {weights.item():.6g}\n"
+        "  nothing was updated; the last checkpoint is whole. Lower optim.lr, set optim.clip_norm "
+        "to 1, or use run.precision = float32, in a new run.\n"
+        f"the images of the batch:\n  {names}"
+    )
+
+
+def _with_prefix(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {
+        name.removeprefix(prefix): value
+        for name, value in tensors.items()
+        if name.startswith(prefix)
+    }

@@ -1,0 +1,50 @@
+"""`metrics.jsonl`: one line of JSON for everything that was measured, in the order of the run."""
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+
+class Journal:
+    """Appends records to a file of JSON lines, each with its step.
+
+    Args:
+        path: the file; made when absent.
+        resume_step: drop what an interrupted run wrote after the checkpoint of this step, so that
+            the resumed run's journal reads like an uninterrupted one's. None keeps everything.
+    """
+
+    def __init__(self, path: Path, resume_step: int | None = None) -> None:
+        self.path = path
+        if resume_step is not None and path.exists():
+            kept = [record for record in read_journal(path) if record.get("step", 0) <= resume_step]
+            _write_whole(path, kept)
+        self._file = path.open("a", encoding="utf-8")
+
+    def write(self, event: str, step: int, **values: Any) -> None:
+        """Add one record; it is on its way to the disk when this returns."""
+        self._file.write(json.dumps({"event": event, "step": step, **values}) + "\n")
+        self._file.flush()
+
+    def close(self) -> None:
+        """Flush to the disk and close."""
+        os.fsync(self._file.fileno())
+        self._file.close()
+
+
+def read_journal(path: Path) -> list[dict[str, Any]]:
+    """All whole records of a journal; a torn last line, as a crash leaves it, is passed over."""
+    records = []
+    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+        try:
+            records.append(json.loads(line))
+        except json.JSONDecodeError:
+            continue
+    return records
+
+
+def _write_whole(path: Path, records: list[dict[str, Any]]) -> None:
+    temporary = path.with_suffix(".tmp")
+    temporary.write_text("".join(json.dumps(record) + "\n" for record in records), encoding="utf-8")
+    os.replace(temporary, path)

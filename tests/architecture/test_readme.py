@@ -1,0 +1,108 @@
+"""README.md as its reader types it: each command and each Python block, on a small folder `photos`.
+
+The words are those of the README; only the training behind them is cut to one short epoch. All run
+one after another in one folder, as a reader would, so a later command may use an earlier one's run.
+How blocks are found and left out is in `readme.py`.
+"""
+
+import dataclasses
+import functools
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from deit.cli.main import main
+
+from .readme import find_commands, find_fences
+from .source_tree import ROOT
+
+IMAGE_SIZE = 20
+"""Small enough for the smallest of our models, which `--recipe folder` then takes."""
+
+
+def shortened(recipe):
+    """The same recipe for one epoch, in this process."""
+    return dataclasses.replace(
+        recipe,
+        epochs=1,
+        batch_size=min(recipe.batch_size, 16),
+        schedule=dataclasses.replace(recipe.schedule, warmup_epochs=0),
+        run=dataclasses.replace(recipe.run, workers=0, eval_epochs=1),
+    )
+
+
+def make_photos(folder):
+    """Three classes that differ in colour: train/ with 12 images of each, val/ with 4."""
+    generator = np.random.default_rng(0)
+    for number, name in enumerate(("apple", "pear", "plum")):
+        for split, count in (("train", 12), ("val", 4)):
+            (folder / split / name).mkdir(parents=True)
+            for index in range(count):
+                pixels = generator.integers(0, 128, (IMAGE_SIZE, IMAGE_SIZE, 3), dtype=np.uint8)
+                pixels[..., number] += 127
+                Image.fromarray(pixels).save(folder / split / name / f"{index}.png")
+
+
+@pytest.fixture
+def reader(tmp_path, monkeypatch):
+    """A folder with `photos`, in which training is short."""
+    import deit.programs.train as program
+
+    train_whole = program.train
+
+    @functools.wraps(train_whole)
+    def train_shortly(recipe, *arguments, **options):
+        return train_whole(shortened(recipe), *arguments, **options)
+
+    make_photos(tmp_path / "photos")
+    monkeypatch.setattr(program, "train", train_shortly)
+    monkeypatch.chdir(tmp_path)
+
+
+def execute(markdown):
+    """Run all of it; the first thing that fails is named."""
+    for words in find_commands(markdown):
+        try:
+            code = main(words)
+        except SystemExit as left:  # how the option parser ends after help and after errors
+            code = left.code or 0
+        assert code == 0, f"`deit {' '.join(words)}` ended with exit code {code}"
+    namespace = {"__name__": "readme"}
+    for fence in find_fences(markdown, "python"):
+        exec(compile("\n" * fence.line + fence.text, "README.md", "exec"), namespace)
+
+
+def test_readme_does_what_it_says(reader):
+    """Every command ends with exit code 0, every Python block without an error."""
+    markdown = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert find_commands(markdown), "no commands found in README.md"
+    execute(markdown)
+
+
+@pytest.mark.parametrize(
+    ("markdown", "message"),
+    [
+        ("```sh\ndeit trian photos\n```\n", "exit code 2"),
+        ("```sh\ndeit recipes show nothing\n```\n", "exit code 2"),
+        ("```sh\ndeit train photos --no-such-option 1\n```\n", "exit code 2"),
+        ("```sh\nmake demo\nsudo deit train\n```\n", "cannot execute"),
+        ("```python\nimport deit\ndeit.trian\n```\n", "no attribute 'trian'"),
+    ],
+    ids=["verb", "name", "option", "program", "python"],
+)
+def test_a_readme_that_promises_too_much_is_found_out(reader, markdown, message):
+    """The test above can fail: each kind of broken promise is planted here once."""
+    with pytest.raises((AssertionError, ValueError, AttributeError), match=message):
+        execute(markdown)
+
+
+def test_blocks_are_found_as_they_are_written():
+    """Continued lines are joined, comments dropped, other languages and excused blocks left out."""
+    markdown = (
+        "```sh\npip install deit  # once\ndeit train photos \\\n  --epochs 5   # short\n```\n"
+        "<!-- not executed: downloads a teacher -->\n```sh\ndeit distill photos\n```\n"
+        "```text\ndeit paper\n```\n```python\nx = 1\n```\n"
+    )
+    assert find_commands(markdown) == [["train", "photos", "--epochs", "5"]]
+    assert [fence.text for fence in find_fences(markdown, "python")] == ["x = 1\n"]

@@ -1,0 +1,179 @@
+"""Looking at all images before a run: every bad one is named, none is replaced."""
+
+import json
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from deit.data.check import check_images, describe, leave_out, refusal
+from deit.data.classes import ClassList
+from deit.data.dataset import DataSet
+from deit.data.images import BadImage
+from deit.data.sources import ArraySource, open_data
+from deit.errors import UserError
+
+
+def write_tree(root: Path) -> Path:
+    """Two classes with ten training and four validation images each, of 8 x 6 pixels."""
+    random = np.random.default_rng(5)
+    for split, count in (("train", 10), ("val", 4)):
+        for name in ("cat", "dog"):
+            folder = root / split / name
+            folder.mkdir(parents=True)
+            for number in range(count):
+                pixels = random.integers(0, 256, (8, 6, 3), dtype=np.uint8)
+                Image.fromarray(pixels).save(folder / f"{number}.png")
+    return root
+
+
+BAD = {
+    "train/cat/3.png": b"",
+    "train/dog/0.png": b"<html>404</html>",
+    "val/dog/2.png": None,  # cut in half
+}
+
+
+@pytest.fixture
+def damaged(tmp_path: Path) -> DataSet:
+    """A data set with three bad images."""
+    root = write_tree(tmp_path)
+    for name, content in BAD.items():
+        path = root / name
+        path.write_bytes(path.read_bytes()[:120] if content is None else content)
+    return open_data(str(root))
+
+
+@pytest.mark.parametrize("threads", [1, 4])
+def test_every_bad_image_is_named(damaged: DataSet, threads: int) -> None:
+    """In order, with its reason, and no good one; the progress reaches the whole."""
+    seen: list[tuple[int, int]] = []
+    bad = check_images(damaged, threads=threads, progress=lambda *done: seen.append(done))
+    assert [problem.name for problem in bad] == list(BAD)
+    assert [problem.reason.partition(";")[0] for problem in bad[:2]] == [
+        "an empty file",
+        "a text such as SVG or HTML",
+    ]
+    assert seen[-1] == (28, 28)
+    assert [done for done, _ in seen] == sorted(done for done, _ in seen)
+
+
+def test_the_header_check_finds_what_headers_show(damaged: DataSet) -> None:
+    """Not the file that is cut off behind its header."""
+    bad = check_images(damaged, how="header")
+    assert [problem.name for problem in bad] == list(BAD)[:2]
+
+
+def test_bad_images_are_left_out_not_replaced(damaged: DataSet) -> None:
+    """The others stay in their order; what is gone is listed in the notes."""
+    bad = check_images(damaged)
+    rest = leave_out(damaged, bad)
+    assert list(rest.train.names) == [name for name in damaged.train.names if name not in BAD]
+    assert list(rest.val.names) == [name for name in damaged.val.names if name not in BAD]
+    assert check_images(rest) == []
+    assert rest.notes[-1].startswith("3 images that cannot be used are left out: train/cat/3.png")
+    for index, name in enumerate(rest.train.names):
+        assert rest.classes.names[rest.train.labels[index]] == name.split("/")[1]
+
+
+def test_without_bad_images_nothing_changes(tmp_path: Path) -> None:
+    """The very same data set."""
+    data = open_data(str(write_tree(tmp_path)))
+    assert check_images(data) == []
+    assert leave_out(data, []) is data
+
+
+def test_a_class_is_never_emptied(tmp_path: Path) -> None:
+    """Leaving out the last training image of a class would change the task."""
+    data = open_data(str(write_tree(tmp_path)))
+    cats = [BadImage(name, "") for name in data.train.names if "cat" in name]
+    with pytest.raises(UserError, match="no usable image is left for cat"):
+        leave_out(data, cats)
+    with pytest.raises(UserError, match="no usable image is left for validation"):
+        leave_out(data, [BadImage(name, "") for name in data.val.names])
+
+
+def test_the_refusal_names_images_and_ways_out(damaged: DataSet) -> None:
+    """What a run says before it ends."""
+    message = str(refusal(check_images(damaged)))
+    assert message.startswith("3 images cannot be used: train/cat/3.png: an empty file")
+    assert "--data.bad_images leave-out" in message
+
+
+class _Slow(ArraySource):
+    """Counts its reads, a millisecond each."""
+
+    reads = 0
+
+    def read(self, index: int) -> np.ndarray:
+        self.reads += 1
+        time.sleep(0.001)
+        return super().read(index)
+
+
+def test_an_interruption_ends_the_check() -> None:
+    """What has not begun is dropped, and no thread is left at work."""
+    images, labels = np.zeros((5000, 2, 2), dtype=np.uint8), np.zeros(5000, dtype=np.int64)
+    slow = _Slow(images, labels, ClassList(("a",)), [str(number) for number in range(5000)])
+
+    def interrupt(done: int, total: int) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        check_images(DataSet(slow, slow), threads=2, progress=interrupt)
+    reads = slow.reads
+    assert reads < 500
+    time.sleep(0.01)
+    assert slow.reads == reads
+
+
+def test_a_description_is_what_numpy_says(tmp_path: Path) -> None:
+    """Counts, sizes, mean and deviation of equal-sized images, as of one array; JSON as it is."""
+    data = open_data(str(write_tree(tmp_path)))
+    described = json.loads(json.dumps(describe(data)))
+    for split, source in data.splits().items():
+        stack = np.stack([source.read(index) for index in range(len(source))]) / 255
+        found = described[split]
+        np.testing.assert_allclose(found["mean"], stack.mean((0, 1, 2)), rtol=1e-12)
+        np.testing.assert_allclose(found["std"], stack.std((0, 1, 2)), rtol=1e-9)
+        assert found["height"] == {"min": 8, "median": 8, "max": 8}
+        assert found["width"] == {"min": 6, "median": 6, "max": 6}
+        assert found["images"] == found["measured"] == len(source)
+        assert found["per_class"] == {"cat": len(source) // 2, "dog": len(source) // 2}
+    assert described["classes"] == ["cat", "dog"]
+
+
+def test_images_of_all_sizes_weigh_the_same() -> None:
+    """One white pixel and a thousand black ones have a mean of a half."""
+    source = _Pair()
+    found = describe(DataSet(source, source))["train"]
+    assert found["mean"] == pytest.approx([0.5] * 3)
+    assert found["std"] == pytest.approx([0.5] * 3)
+    assert found["height"] == {"min": 1, "median": 50.5, "max": 100}
+
+
+class _Pair:
+    classes = ClassList(("black", "white"))
+    labels = np.array([0, 1], dtype=np.int64)
+    names = ("black", "white")
+
+    def __len__(self) -> int:
+        return 2
+
+    def read(self, index: int) -> np.ndarray:
+        return np.full((1, 1, 3), 255, np.uint8) if index else np.zeros((100, 10, 3), np.uint8)
+
+
+def test_a_description_measures_a_sample_and_names_bad_images(damaged: DataSet) -> None:
+    """The sample is the same in every run; counts are of all images."""
+    seen: list[tuple[int, int]] = []
+    first = describe(damaged, sample=6, progress=lambda *done: seen.append(done))
+    assert first == describe(damaged, sample=6, threads=1)
+    assert first["train"]["measured"] + len(first["train"]["bad"]) == 6
+    assert first["train"]["images"] == 20
+    assert seen[-1] == (12, 12)
+    everything = describe(damaged, sample=None)
+    assert [bad["name"] for bad in everything["train"]["bad"]] == list(BAD)[:2]
+    assert everything["val"]["measured"] == 7
