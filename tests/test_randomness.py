@@ -136,9 +136,10 @@ def test_normal_table_holds_the_quantiles_of_scipy() -> None:
 
 
 def test_normals_follow_the_normal_distribution() -> None:
-    """An odd count too; a quantile table of 65536 steps is far finer than 20,000 draws can tell."""
+    """For odd counts and none too; 20,000 draws cannot tell a table of 65536 quantiles from it."""
     draws = normal(0, 0, np.arange(4), Stream.ERASE_NOISE, 5001)
     assert draws.shape == (4, 5001)
+    assert normal(0, 0, np.arange(0), Stream.ERASE_NOISE, 3).shape == (0, 3)
     assert scipy.stats.kstest(draws.ravel(), "norm").pvalue > 0.01
     assert abs(np.corrcoef(draws)[0, 1]) < 5 / np.sqrt(5001)
 

@@ -9,15 +9,18 @@ import dataclasses
 import math
 import multiprocessing
 import os
-from collections.abc import Callable, Iterator, Sequence
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 
+from deit.artifacts import load_classifier
 from deit.data.sources import DataConfig, open_data
+from deit.measuring.evaluate import Evaluation, evaluate
 from deit.programs.train import TrainResult, train
 from deit.recipes.book import get_recipe
 from deit.recipes.recipe import Recipe, distilled, plain
@@ -93,7 +96,8 @@ def demo(
     *,
     source: str = "digits",
     seeds: int = 3,
-    epochs: int | None = None,
+    teacher: str | None = None,
+    student: Recipe | None = None,
     say: Say = print,
 ) -> tuple[Path, Comparison]:
     """Train the teacher and every method with every seed, and write the comparison.
@@ -102,30 +106,55 @@ def demo(
         out: a new folder for the runs and ``report.html``.
         source: digits, a folder of images, or torchvision:NAME.
         seeds: how many seeds, from 1; intervals need at least two.
-        epochs: length of every run; None takes the recipe's.
+        teacher: an existing teacher, as `deit distill --teacher` takes it; None trains one.
+        student: the recipe of all methods; None takes the demo's for this data.
         say: takes the sentences that a person should read.
 
     Returns:
         The path of the report, and what it compares.
     """
-    student, convnet = demo_recipes(source, epochs)
-    say(f"1/3 the teacher: {convnet.model.name}, {convnet.epochs} epochs")
-    teacher = train(convnet, out / "teacher")
-    write_report(teacher.path)
-    say(f"    top-1 {_percent(teacher, 'class')} in {teacher.seconds:.0f} s")
-    say(f"2/3 {len(METHODS)} ways to train {student.model.name}, {seeds} seeds each")
+    base, convnet = demo_recipes(source)
+    base = student or base
+    seconds = None
+    if teacher is None:
+        say(f"1/3 the teacher: {convnet.model.name}, {convnet.epochs} epochs")
+        convnet = dataclasses.replace(convnet, data=base.data)
+        trained = train(convnet, out / "teacher")
+        write_report(trained.path)
+        teacher, seconds = str(trained.path), trained.seconds
+    else:
+        say(f"1/3 the teacher: {teacher}")
+    measured = evaluate(load_classifier(teacher, which="last"), open_data(source).val)
+    say(f"    top-1 {_percent(measured.to_json()['class'])}")
+    say(f"2/3 {len(METHODS)} ways to train {base.model.name}, {seeds} seeds each")
     runs = []
-    for run in train_students(student, teacher.path, out, range(seeds)):
+    for run in train_students(base, teacher, out, range(seeds)):
         heads = run.result.evaluations["raw"]
-        accuracies = ", ".join(f"{head} {_percent(run.result, head)}" for head in heads)
+        accuracies = ", ".join(f"{head} {_percent(values)}" for head, values in heads.items())
         say(f"    {run.method.label}, seed {run.seed}: {accuracies} ({run.result.seconds:.0f} s)")
         runs.append(run)
     say("3/3 the report")
-    comparison = compare(runs, teacher, student, source, seeds)
+    shown_teacher = TeacherFacts(teacher, measured, seconds)
+    comparison = compare(runs, shown_teacher, base, source, range(seeds))
     return write_comparison(out / "report.html", comparison), comparison
 
 
-def demo_recipes(source: str, epochs: int | None) -> tuple[Recipe, Recipe]:
+@dataclass(frozen=True, slots=True)
+class TeacherFacts:
+    """The teacher of a comparison.
+
+    Attributes:
+        name: what `deit distill --teacher` takes.
+        measured: what it said of the validation images.
+        seconds: how long it was trained; None if it was there before.
+    """
+
+    name: str
+    measured: Evaluation
+    seconds: float | None
+
+
+def demo_recipes(source: str) -> tuple[Recipe, Recipe]:
     """The recipes of student and teacher for some data."""
     if source == "digits":
         data = DataConfig(source=source, images_per_class=DIGITS_PER_CLASS)
@@ -134,11 +163,7 @@ def demo_recipes(source: str, epochs: int | None) -> tuple[Recipe, Recipe]:
         data = DataConfig(source=source)
         facts = DataFacts.of(open_data(source))
         student, convnet = get_recipe("folder", facts), get_recipe("folder-teacher", facts)
-    student, convnet = (
-        dataclasses.replace(recipe, data=data, epochs=epochs or recipe.epochs)
-        for recipe in (student, convnet)
-    )
-    return student, convnet
+    return dataclasses.replace(student, data=data), dataclasses.replace(convnet, data=data)
 
 
 DIGITS_PER_CLASS = 20
@@ -146,7 +171,7 @@ DIGITS_PER_CLASS = 20
 
 
 def train_students(
-    base: Recipe, teacher: Path, out: Path, seeds: Sequence[int]
+    base: Recipe, teacher: str, out: Path, seeds: Sequence[int]
 ) -> Iterator[StudentRun]:
     """Every method with every seed, one process per core, each as it finishes.
 
@@ -158,7 +183,7 @@ def train_students(
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(workers, mp_context=context, initializer=_one_thread) as pool:
         running = {
-            pool.submit(_train_student, base, method, seed, str(teacher), out): (method, seed)
+            pool.submit(_train_student, base, method, seed, teacher, out): (method, seed)
             for method, seed in jobs
         }
         for job in as_completed(running):
@@ -167,17 +192,22 @@ def train_students(
 
 
 def compare(
-    runs: Sequence[StudentRun], teacher: TrainResult, student: Recipe, source: str, seeds: int
+    runs: Sequence[StudentRun],
+    teacher: TeacherFacts,
+    student: Recipe,
+    source: str,
+    seeds: Sequence[int],
 ) -> Comparison:
     """The finished runs as rows, curves and folders of a report."""
-    teacher_decisions = _decisions(teacher.path)
+    teacher_decisions = _decisions_of(teacher.measured)
+    figures = teacher.measured.to_json()["class"]
     rows = [
         ComparisonRow(
-            label=f"teacher: {'convnet'}",
+            label="the teacher",
             head=HEADS["class"],
-            top1s=(teacher.evaluations["raw"]["class"]["top1"],),
+            top1s=(figures["top1"],),
             role="teacher",
-            nll=teacher.evaluations["raw"]["class"]["nll"],
+            nll=figures["nll"],
             seconds=teacher.seconds,
         )
     ]
@@ -192,20 +222,24 @@ def compare(
     shown = next(run for run in runs if run.method.key == "hard-token" and run.seed == 0)
     return Comparison(
         title=f"Distilling a small DeiT on {source}",
-        explanation=_explanation(student, source, seeds),
-        num_images=teacher.evaluations["raw"]["class"]["count"],
-        seeds=tuple(range(seeds)),
+        explanation=_explanation(teacher, student, source, len(seeds)),
+        num_images=int(figures["count"]),
+        seeds=tuple(seeds),
         rows=tuple(rows),
         curves=tuple(curves),
         runs=(
-            ComparisonRun(label="teacher", folder=teacher.path),
+            *(
+                [ComparisonRun(label="the teacher", folder=Path(teacher.name))]
+                if (Path(teacher.name) / "recipe.yaml").is_file()
+                else []
+            ),
             *(
                 ComparisonRun(label=f"{run.method.label}, seed {run.seed}", folder=run.result.path)
                 for run in sorted(runs, key=lambda run: (METHODS.index(run.method), run.seed))
             ),
         ),
         views_from=shown.result.path,
-        command=f"deit demo --data {source} --seeds {seeds}",
+        command=" ".join(["deit", *sys.argv[1:]]),
         environment=machine.describe_environment(machine.resolve_device("auto")),
     )
 
@@ -252,13 +286,19 @@ def _curve(method: Method, runs: Sequence[StudentRun]) -> ComparisonCurve:
     )
 
 
-def _explanation(student: Recipe, source: str, seeds: int) -> tuple[str, ...]:
+def _explanation(
+    teacher: TeacherFacts, student: Recipe, source: str, seeds: int
+) -> tuple[str, ...]:
     per_class = student.data.images_per_class
-    images = f"{per_class} labelled images of each class" if per_class else "all training images"
+    images = f"{per_class} labelled images of each class" if per_class else "the training images"
+    if teacher.seconds is None:
+        first = f"{teacher.name} is the teacher."
+    else:
+        first = f"A small convnet is trained on {images} of {source}: the teacher."
     return (
-        f"A small convnet is trained on {images} of {source}. The same DeiT is then trained on the "
-        "same images in five ways: without a teacher, and with the convnet's soft or hard labels, "
-        "on its class token or through a distillation token with a head of its own.",
+        f"{first} A DeiT ({student.model.name}) is trained on {images} in five ways: without a "
+        "teacher, and with the teacher's soft or hard labels, on its class token or through a "
+        "distillation token with a head of its own.",
         f"All students have the same recipe and budget ({student.epochs} epochs of batch "
         f"{student.batch_size}); runs of one seed see the same views. Accuracies are those of the "
         f"last weights on the validation images, over {seeds} seeds.",
@@ -278,6 +318,11 @@ def _mean(values: Sequence[float]) -> float:
     return math.fsum(values) / len(values)
 
 
-def _percent(result: TrainResult, head: str) -> str:
-    evaluation: dict[str, Any] = result.evaluations["raw"][head]
-    return f"{100 * evaluation['top1']:.1f} %"
+def _percent(values: Mapping[str, float | int]) -> str:
+    return f"{100 * values['top1']:.1f} %"
+
+
+def _decisions_of(measured: Evaluation) -> dict[str, str]:
+    names = measured.classes.names
+    decisions = (names[place] for place in measured.decided.predicted)
+    return dict(zip(measured.names, decisions, strict=True))

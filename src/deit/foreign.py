@@ -8,7 +8,7 @@ import dataclasses
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 from torch import nn
 
@@ -253,7 +253,7 @@ def _with_both_heads(model: nn.Module) -> nn.Module:
     state = model.network.state_dict()
     if not {"dist_token", "head_dist.weight", "blocks.0.attn.qkv.weight"} <= state.keys():
         return model
-    ours = build_model(infer_config(state, model.network.blocks[0].attn.num_heads), 0)
+    ours = build_model(infer_config(state, cast(Any, model.network).blocks[0].attn.num_heads), 0)
     load_into(ours, state)
     return ours
 

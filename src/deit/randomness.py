@@ -151,4 +151,4 @@ def normal(
     """``count`` standard normal numbers for each position, from `normal_table`."""
     words = random_bits(seed, epoch, positions, stream, -(-count // 2))
     halves = np.stack([words & np.uint32(0xFFFF), words >> np.uint32(16)], axis=-1)
-    return normal_table()[halves.reshape(len(words), -1)[:, :count]]
+    return normal_table()[halves.reshape(len(words), 2 * words.shape[1])[:, :count]]

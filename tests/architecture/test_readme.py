@@ -7,12 +7,14 @@ How blocks are found and left out is in `readme.py`.
 
 import dataclasses
 import functools
+from concurrent.futures import Executor, Future
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from deit.cli.main import main
+from deit.model.variants import ConvNetConfig
 
 from .readme import find_commands, find_fences
 from .source_tree import ROOT
@@ -22,13 +24,23 @@ IMAGE_SIZE = 20
 
 
 def shortened(recipe):
-    """The same recipe for one epoch, in this process."""
+    """The same recipe for one epoch, in this process.
+
+    A convnet becomes a narrow and fast one for six: it must learn enough to be let in as a teacher.
+    """
+    changes = {"epochs": 1}
+    if isinstance(recipe.model, ConvNetConfig):
+        changes = {
+            "epochs": 6,
+            "batch_size": min(recipe.batch_size, 16),
+            "model": dataclasses.replace(recipe.model, width=8, blocks=(1, 1)),
+            "optim": dataclasses.replace(recipe.optim, lr=0.01, lr_batch=16),
+        }
     return dataclasses.replace(
         recipe,
-        epochs=1,
-        batch_size=min(recipe.batch_size, 16),
+        **changes,
         schedule=dataclasses.replace(recipe.schedule, warmup_epochs=0),
-        run=dataclasses.replace(recipe.run, workers=0, eval_epochs=1),
+        run=dataclasses.replace(recipe.run, workers=0, eval_epochs=10),
     )
 
 
@@ -39,24 +51,45 @@ def make_photos(folder):
         for split, count in (("train", 12), ("val", 4)):
             (folder / split / name).mkdir(parents=True)
             for index in range(count):
-                pixels = generator.integers(0, 128, (IMAGE_SIZE, IMAGE_SIZE, 3), dtype=np.uint8)
-                pixels[..., number] += 127
+                pixels = generator.integers(0, 64, (IMAGE_SIZE, IMAGE_SIZE, 3), dtype=np.uint8)
+                pixels[..., number] += 191
                 Image.fromarray(pixels).save(folder / split / name / f"{index}.png")
+
+
+class InThisProcess(Executor):
+    """A pool of processes without processes: in new ones, nothing would be cut short."""
+
+    def __init__(self, *_, **__):
+        super().__init__()
+
+    def submit(self, function, /, *arguments):
+        future = Future()
+        future.set_result(function(*arguments))
+        return future
 
 
 @pytest.fixture
 def reader(tmp_path, monkeypatch):
-    """A folder with `photos`, in which training is short."""
+    """A folder with `photos`, in which training is short and the demo compares two methods once."""
+    import deit.demo as comparison
     import deit.programs.train as program
 
-    train_whole = program.train
+    train_whole, compare_all = program.train, comparison.demo
 
     @functools.wraps(train_whole)
     def train_shortly(recipe, *arguments, **options):
         return train_whole(shortened(recipe), *arguments, **options)
 
+    @functools.wraps(compare_all)
+    def compare_once(*arguments, **options):
+        return compare_all(*arguments, **options | {"seeds": 1})
+
     make_photos(tmp_path / "photos")
     monkeypatch.setattr(program, "train", train_shortly)
+    monkeypatch.setattr(comparison, "train", train_shortly)
+    monkeypatch.setattr(comparison, "demo", compare_once)
+    monkeypatch.setattr(comparison, "METHODS", comparison.METHODS[:: len(comparison.METHODS) - 1])
+    monkeypatch.setattr(comparison, "ProcessPoolExecutor", InThisProcess)
     monkeypatch.chdir(tmp_path)
 
 
@@ -83,11 +116,11 @@ def test_readme_does_what_it_says(reader):
 @pytest.mark.parametrize(
     ("markdown", "message"),
     [
-        ("```sh\ndeit trian photos\n```\n", "exit code 2"),
+        ("```sh\ndeit trainn photos\n```\n", "exit code 2"),
         ("```sh\ndeit recipes show nothing\n```\n", "exit code 2"),
         ("```sh\ndeit train photos --no-such-option 1\n```\n", "exit code 2"),
         ("```sh\nmake demo\nsudo deit train\n```\n", "cannot execute"),
-        ("```python\nimport deit\ndeit.trian\n```\n", "no attribute 'trian'"),
+        ("```python\nimport deit\ndeit.trainn\n```\n", "no attribute 'trainn'"),
     ],
     ids=["verb", "name", "option", "program", "python"],
 )

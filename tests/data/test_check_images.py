@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from deit.data.check import check_images, describe, leave_out, refusal
+from deit.data.check import check_images, describe, leave_out
 from deit.data.classes import ClassList
 from deit.data.dataset import DataSet
 from deit.data.images import BadImage
@@ -56,6 +56,7 @@ def test_every_bad_image_is_named(damaged: DataSet, threads: int) -> None:
         "an empty file",
         "a text such as SVG or HTML",
     ]
+    assert all(problem.__traceback__ is None for problem in bad)  # it would hold the file
     assert seen[-1] == (28, 28)
     assert [done for done, _ in seen] == sorted(done for done, _ in seen)
 
@@ -93,13 +94,6 @@ def test_a_class_is_never_emptied(tmp_path: Path) -> None:
         leave_out(data, cats)
     with pytest.raises(UserError, match="no usable image is left for validation"):
         leave_out(data, [BadImage(name, "") for name in data.val.names])
-
-
-def test_the_refusal_names_images_and_ways_out(damaged: DataSet) -> None:
-    """What a run says before it ends."""
-    message = str(refusal(check_images(damaged)))
-    assert message.startswith("3 images cannot be used: train/cat/3.png: an empty file")
-    assert "--data.bad_images leave-out" in message
 
 
 class _Slow(ArraySource):

@@ -16,14 +16,13 @@ from deit.data.mix_plan import MixConfig, MixPlan, plan_mix
 from deit.errors import UserError
 
 NUM_DRAWS = 20_000
-IMAGE_SIZE = 224
 
 
 @functools.cache
-def drawn(mixup: float, cutmix: float) -> MixPlan:
+def drawn(mixup: float, cutmix: float, image_size: int = 224) -> MixPlan:
     """20,000 groups of two; each group is told by its first place."""
     config = MixConfig(mixup=mixup, cutmix=cutmix, group=2)
-    return plan_mix(config, IMAGE_SIZE, 0, 0, np.arange(2 * NUM_DRAWS))
+    return plan_mix(config, image_size, 0, 0, np.arange(2 * NUM_DRAWS))
 
 
 def first_places(values: np.ndarray) -> np.ndarray:
@@ -50,19 +49,26 @@ def test_mixup_weights_follow_the_beta_distribution(alpha: float) -> None:
     assert scipy.stats.ks_2samp(lam, theirs).pvalue > 0.01
 
 
-def test_cutmix_boxes_and_weights_are_distributed_as_timms() -> None:
-    """Top, left, height, width and the corrected weight, over 20,000 boxes each."""
-    plan = drawn(0.0, 1.0)
+@pytest.mark.parametrize("image_size", [224, 5])
+def test_cutmix_boxes_and_weights_are_distributed_as_timms(image_size: int) -> None:
+    """Top, left, height, width and weight; at 5 pixels a pixel more or less would show.
+
+    Boxes without a pixel, which mix nothing, are left out on both sides.
+    """
+    plan = drawn(0.0, 1.0, image_size)
     theirs = np.array(
         [
-            (top, left, bottom - top, right - left, corrected)
+            (top, left, bottom - top, right - left, np.float32(corrected))
             for lam, _ in draw_with_timm(0.0, 1.0)
             for (top, bottom, left, right), corrected in [
-                cutmix_bbox_and_lam((IMAGE_SIZE, IMAGE_SIZE), lam)
+                cutmix_bbox_and_lam((image_size, image_size), lam)
             ]
+            if corrected < 1
         ]
     )
     ours = np.column_stack([first_places(plan.boxes), first_places(plan.lam)])
+    ours = ours[ours[:, 4] < 1]
+    assert abs(len(ours) - len(theirs)) < 5 * np.sqrt(NUM_DRAWS)
     for place in range(5):
         assert scipy.stats.ks_2samp(ours[:, place], theirs[:, place]).pvalue > 0.01
 
@@ -93,7 +99,7 @@ def test_the_weight_of_cutmix_is_the_area_left_outside_of_the_box() -> None:
 def test_probability_is_the_share_of_groups_that_are_mixed() -> None:
     """A group that is not mixed has weight 1 and no box."""
     config = MixConfig(probability=0.3, group=2)
-    lam = plan_mix(config, IMAGE_SIZE, 0, 0, np.arange(2 * NUM_DRAWS)).lam[::2]
+    lam = plan_mix(config, 224, 0, 0, np.arange(2 * NUM_DRAWS)).lam[::2]
     assert scipy.stats.binomtest(int((lam < 1).sum()), NUM_DRAWS, 0.3).pvalue > 0.01
 
 

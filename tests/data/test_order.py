@@ -62,6 +62,12 @@ def test_orders_differ_by_seed_and_by_epoch() -> None:
     assert len(orders) == 3
 
 
+def test_further_passes_within_an_epoch_have_orders_of_their_own() -> None:
+    """A small data set is not gone through twice in the same order."""
+    first, second, third = epoch_samples(OrderConfig(), 0, 0, 50, 150).reshape(3, 50).tolist()
+    assert first != second != third != first
+
+
 def test_a_longer_epoch_begins_like_a_shorter_one() -> None:
     """The order is a function of the position, not of the epoch's length."""
     short, long = (epoch_samples(OrderConfig(repeats=2), 3, 1, 10, length) for length in (11, 70))

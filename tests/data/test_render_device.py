@@ -9,6 +9,7 @@ from PIL import Image
 from torch import Tensor
 from torchvision.transforms.v2 import functional as torchvision
 
+from deit.data import render_device
 from deit.data.mix import mix_images, mix_targets, smooth_targets
 from deit.data.mix_plan import MixConfig, plan_mix
 from deit.data.plan import ViewConfig, plan_erasing
@@ -94,6 +95,22 @@ def test_boxes_hold_the_normal_numbers_of_their_position(
             noise.reshape(channels, height, width)
         )
         assert torch.equal(after[row], expected)
+
+
+@given(
+    positions=st.lists(st.integers(0, 2**63 - 1), max_size=4),
+    count=st.integers(0, 50),
+    seed=st.integers(0, 2**32 - 1),
+    epoch=st.integers(0, 2**32 - 1),
+)
+def test_a_device_draws_the_numbers_of_the_host(
+    positions: list[int], count: int, seed: int, epoch: int
+) -> None:
+    """In torch's signed integers, bit for bit, here run on the CPU."""
+    place = (seed, epoch, np.array(positions, dtype=np.int64), Stream.ERASE_NOISE, count)
+    drawn = render_device._draw_normal_in_torch(*place, CPU)
+    assert (drawn.numpy() == normal(*place)).all()
+    assert (render_device.draw_normal(*place, CPU) == drawn).all()
 
 
 def test_a_batch_is_normalised_then_erased_then_mixed() -> None:

@@ -1,14 +1,18 @@
 """The gate: seven ways to wire a teacher wrongly are stopped, healthy teachers pass."""
 
+import tarfile
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 from scipy.stats import binomtest
 from torch import nn
 
+from deit.artifacts import build_teacher, load_classifier
 from deit.data.classes import ClassList
 from deit.data.preprocess import IMAGENET_MEAN, IMAGENET_STD, Preprocess
-from deit.data.sources import ArraySource
+from deit.data.sources import ArraySource, open_data
 from deit.distillation.config import DistillationConfig
 from deit.distillation.teacher import Teacher
 from deit.errors import UserError
@@ -211,3 +215,42 @@ def test_grey_student_may_have_a_colour_teacher():
     grey = Preprocess(image_size=8, channels=1, crop_pct=1.0, mean=(0.5,), std=(0.5,))
     teacher = make_teacher(Brightness(), mean=(0.5,), std=(0.1716,))
     assert check_teacher(teacher, source, HARD, grey).accuracy == 1
+
+
+class Exchanged(nn.Module):
+    """A published network behind an exchange of red and blue."""
+
+    def __init__(self, model):
+        super().__init__()
+        self.model = model
+
+    def forward(self, images):
+        return self.model(images.flip(1))
+
+
+@pytest.mark.long
+def test_published_convnet_passes_and_is_stopped_when_wired_wrongly(shared_data, tmp_path):
+    """Real networks do not fall to chance: 85 % with exchanged colours, instead of 93 %."""
+    archive = shared_data / "cifar10-test.tar"
+    if not archive.is_file():
+        pytest.skip(f"no {archive.name}")
+    with tarfile.open(archive) as members:
+        members.extractall(tmp_path, filter="data")
+    source = open_data(str(tmp_path / "cifar10" / "test")).train
+    healthy = load_classifier(shared_data / "cifar10_resnet56.onnx")
+    student = Preprocess(image_size=32, crop_pct=1.0)
+    exchanged = replace(healthy, model=Exchanged(healthy.model))
+    centred = replace(healthy.preprocess, mean=(0.5,) * 3, std=(0.5,) * 3)
+    renamed = ClassList((*source.classes.names[1:], source.classes.names[0]))
+    for classifier, cause in (
+        (healthy, None),
+        (exchanged, "red and blue"),
+        (replace(healthy, preprocess=centred), "ImageNet's"),
+        (replace(healthy, classes=renamed), "renamed"),
+    ):
+        teacher = build_teacher(classifier, source.classes)
+        if cause is None:
+            assert 0.9 < check_teacher(teacher, source, HARD, student).accuracy < 0.96
+        else:
+            with pytest.raises(UserError, match=cause):
+                check_teacher(teacher, source, HARD, student)

@@ -1,7 +1,6 @@
 """`deit data check | stats | preview DATA`."""
 
-import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -9,7 +8,7 @@ from typing import Annotated
 import tyro
 
 from deit.cli.options import metavar, parse
-from deit.cli.tables import check_writable
+from deit.cli.tables import check_writable, count_on_terminal
 from deit.errors import UserError
 
 
@@ -72,7 +71,7 @@ def check(options: Check) -> int:
     opened = open_data(options.data)
     for note in opened.notes:
         print(note)  # noqa: T201
-    bad = check_images(opened, progress=_counter("checking"))
+    bad = check_images(opened, progress=count_on_terminal("checking"))
     for problem in bad:
         print(problem)  # noqa: T201
     counts = {name: len(source) for name, source in opened.splits().items()}
@@ -96,7 +95,7 @@ def stats(options: Stats) -> int:
     from deit.data.sources import open_data
     from deit.run.folder import write_json
 
-    described = describe(open_data(options.data), progress=_counter("measuring"))
+    described = describe(open_data(options.data), progress=count_on_terminal("measuring"))
     console = Console()
     console.print(split_table(described))
     console.print()
@@ -119,14 +118,3 @@ def preview(options: Preview) -> int:
     draw_views(recipe, open_data(options.data), options.count, options.epoch).save(options.out)
     print(options.out)  # noqa: T201
     return 0
-
-
-def _counter(what: str) -> Callable[[int, int], None]:
-    """A line that counts on a terminal, and nothing elsewhere."""
-
-    def show(done: int, total: int) -> None:
-        if sys.stderr.isatty():
-            end = "\r" if done < total else "\r\033[K"
-            print(f"{what} {done:,} of {total:,} images", end=end, file=sys.stderr)  # noqa: T201
-
-    return show

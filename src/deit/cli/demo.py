@@ -1,11 +1,12 @@
 """`deit demo`."""
 
+import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
-from deit.cli.options import metavar, parse
+from deit.cli.options import metavar, parse, recipe_fields, split_overrides
 from deit.errors import UserError
 
 
@@ -13,7 +14,8 @@ from deit.errors import UserError
 class Demo:
     """Compare a plain DeiT with four ways to distil one from a convnet, on real images.
 
-    Without options: scikit-learn's handwritten digits, three minutes on two cores.
+    Without options: scikit-learn's handwritten digits, three minutes on two cores. Any field of the
+    students' recipe can be changed: --optim.lr 1e-3, or optim.lr=1e-3.
     """
 
     data: Annotated[str, metavar("DATA")] = "digits"
@@ -23,33 +25,49 @@ class Demo:
     when that exists."""
     seeds: Annotated[int, metavar("N")] = 3
     """Seeds per method; intervals need at least two."""
+    teacher: Annotated[str | None, metavar("T")] = None
+    """An existing teacher: run folder, timm:NAME, torchvision:NAME or onnx:FILE. Left out: a small
+    convnet is trained on the same images."""
+    recipe: Annotated[str | None, metavar("NAME")] = None
+    """Recipe of the students; left out, the demo's own for the data."""
     epochs: Annotated[int | None, metavar("N")] = None
-    """Length of every run; left out, the recipe's."""
+    """Length of every student's run; left out, the recipe's."""
     json: Annotated[Path | None, metavar("FILE")] = None
     """Also write the table to this file."""
 
 
 def run_demo(arguments: Sequence[str]) -> int:
     """`deit demo`."""
-    options = parse(Demo, arguments, verb="demo")
+    words, overrides = split_overrides(arguments)
+    options = parse(Demo, words, verb="demo", epilog=recipe_fields)
     for name, value in (("--seeds", options.seeds), ("--epochs", options.epochs)):
         if value is not None and value < 1:
             raise UserError(f"{name} {value}", "from 1", "correct the number")
     from rich.console import Console
 
+    from deit import config
+    from deit.cli.recipes import find_recipe
     from deit.cli.tables import check_writable, comparison_table
-    from deit.demo import demo
+    from deit.demo import demo, demo_recipes
     from deit.run.folder import check_new, write_json
 
     out = options.out or free_folder(Path("runs/demo"))
     check_new(out)
     check_writable(options.json)
+    student, _ = demo_recipes(options.data)
+    if options.recipe is not None:
+        chosen = find_recipe(options.recipe, options.data)
+        student = dataclasses.replace(chosen, data=student.data)
+    if options.epochs is not None:
+        overrides = {"epochs": options.epochs, **overrides}
+    student = config.override(student, overrides)
     console = Console()
     report, comparison = demo(
         out,
         source=options.data,
         seeds=options.seeds,
-        epochs=options.epochs,
+        teacher=options.teacher,
+        student=student,
         say=lambda text: console.print(text, highlight=False, markup=False),
     )
     console.print(comparison_table(comparison))

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 import tyro
 
 from deit.cli.options import metavar, parse
-from deit.cli.tables import accuracy_table, check_writable
+from deit.cli.tables import accuracy_table, check_writable, count_on_terminal
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,13 +72,13 @@ def evaluate(arguments: Sequence[str]) -> int:
         workers=options.workers,
         device=device,
         precision=machine.resolve_precision(options.precision, device),
-        console=console,
+        progress=count_on_terminal("evaluating"),
     )
     console.print(accuracy_table({"": evaluation.to_json()}))
     if options.json:
         write_json(options.json, evaluation.to_json())
     if options.predictions:
-        evaluation.write_predictions(options.predictions, source)
+        evaluation.write_predictions(options.predictions)
     return 0
 
 

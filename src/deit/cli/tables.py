@@ -1,6 +1,8 @@
 """What verbs put out: tables for the terminal, files where they may be written."""
 
-from collections.abc import Mapping
+import sys
+import time
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -123,3 +125,18 @@ def comparison_table(comparison: "Comparison") -> Table:
             "" if row.seconds is None else f"{row.seconds:.0f}",
         )
     return table
+
+
+def count_on_terminal(what: str) -> Callable[[int, int], None]:
+    """A line that counts images with their speed on a terminal, and nothing elsewhere."""
+    began = time.perf_counter()
+
+    def show(done: int, total: int) -> None:
+        if sys.stderr.isatty():
+            speed = done / max(time.perf_counter() - began, 1e-9)
+            left = (total - done) / max(speed, 1e-9)
+            text = f"{what} {done:,} of {total:,} images, {speed:,.0f} img/s, {left:.0f} s left"
+            end = "\r" if done < total else "\r\033[K"
+            print(f"\033[K{text}", end=end, file=sys.stderr, flush=True)  # noqa: T201
+
+    return show

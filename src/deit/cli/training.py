@@ -13,7 +13,7 @@ from deit.data.sources import open_data
 from deit.errors import UserError
 from deit.model.variants import ConvNetConfig, named_config
 from deit.recipes import book
-from deit.recipes.recipe import Recipe, distilled, second_token
+from deit.recipes.recipe import Recipe, distilled, second_token, with_second_token
 from deit.recipes.small import DataFacts
 from deit.run.folder import default_folder, open_run
 
@@ -182,10 +182,9 @@ def _with_model(recipe: Recipe, name: str) -> Recipe:
     chosen = named_config(name)
     if ":" in name or isinstance(chosen, ConvNetConfig):
         chosen = dataclasses.replace(chosen, img_size=recipe.model.img_size)
-    distillation = recipe.distillation
-    if second_token(chosen) == "distillation" and not distillation.needs_teacher:
-        chosen = dataclasses.replace(chosen, second_token="none")
-    return dataclasses.replace(recipe, model=chosen, distillation=distillation)
+    if second_token(chosen) == "distillation" and not recipe.distillation.needs_teacher:
+        chosen = with_second_token(chosen, "none")  # until the verb adds a teacher
+    return dataclasses.replace(recipe, model=chosen)
 
 
 def _with_changes(recipe: Recipe, options: RunOptions, overrides: dict[str, Any]) -> Recipe:

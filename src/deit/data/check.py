@@ -16,8 +16,9 @@ import numpy as np
 from jaxtyping import Float64, Int64
 
 from deit.data.classes import listed
-from deit.data.dataset import DataSet, Selection, Source, count_images, read_size, sample_indices
+from deit.data.dataset import DataSet, Selection, Source, count_images, read_size
 from deit.data.images import BadImage
+from deit.data.names import stable_hash
 from deit.errors import UserError
 
 Progress = Callable[[int, int], None]
@@ -52,15 +53,6 @@ def check_images(
         found = _in_threads(partial(probe, source), indices, threads, tick)
         problems += [problem for problem in found if problem is not None]
     return problems
-
-
-def refusal(bad: Sequence[BadImage]) -> UserError:
-    """The error that ends a run before it begins: which images are bad, and what can be done."""
-    return UserError(
-        f"{len(bad)} images cannot be used: {listed(map(str, bad))}",
-        "images that decode as they are; `deit data check DATA` lists them all",
-        "mend or remove them, or train without them: --data.bad_images leave-out",
-    )
 
 
 def leave_out(dataset: DataSet, bad: Sequence[BadImage]) -> DataSet:
@@ -105,10 +97,7 @@ def describe(
         sample: how many images of each split to measure; None for all.
         threads, progress: as in `check_images`.
     """
-    samples = {
-        name: sample_indices(source, len(source) if sample is None else sample)
-        for name, source in dataset.splits().items()
-    }
+    samples = {name: _sample(source, sample) for name, source in dataset.splits().items()}
     tick = _ticker(progress, sum(map(len, samples.values())))
     described: dict[str, Any] = {
         "classes": list(dataset.classes.names),
@@ -128,7 +117,7 @@ def _decode_problem(source: Source, index: int) -> BadImage | None:
     try:
         source.read(index)
     except BadImage as problem:
-        return problem
+        return _alone(problem)
     return None
 
 
@@ -136,7 +125,7 @@ def _header_problem(source: Source, index: int) -> BadImage | None:
     try:
         read_size(source, index)
     except BadImage as problem:
-        return problem
+        return _alone(problem)
     return None
 
 
@@ -144,12 +133,17 @@ def _measure(source: Source, index: int) -> _Measure | BadImage:
     try:
         image = source.read(index)
     except BadImage as problem:
-        return problem
+        return _alone(problem)
     height, width, _ = image.shape
     histograms = np.stack([np.bincount(image[:, :, c].ravel(), minlength=256) for c in range(3)])
     shares = histograms / (height * width)  # [channels, levels]
     levels = np.arange(256) / 255
     return height, width, shares @ levels, shares @ levels**2
+
+
+def _alone(problem: BadImage) -> BadImage:
+    """The same without its traceback, in which the whole file would be kept."""
+    return BadImage(problem.name, problem.reason)
 
 
 def _describe_split(source: Source, measures: Sequence["_Measure | BadImage"]) -> dict[str, Any]:
@@ -180,6 +174,14 @@ def _spread(values: Int64[np.ndarray, "images"]) -> dict[str, float]:
         "median": float(np.median(values)),
         "max": int(values.max()),
     }
+
+
+def _sample(source: Source, size: int | None) -> Int64[np.ndarray, "sampled"]:
+    """Indices, ascending, of the images to measure."""
+    if size is None or size >= len(source):
+        return np.arange(len(source), dtype=np.int64)
+    order = np.argsort(stable_hash(source.names, "sample"), kind="stable")
+    return np.sort(order[:size]).astype(np.int64)
 
 
 def _without(source: Source, names: frozenset[str]) -> Source:

@@ -13,7 +13,6 @@ import numpy as np
 from jaxtyping import Int64, UInt8
 
 from deit.data.classes import ClassList, listed
-from deit.data.images import BadImage
 from deit.data.names import Names, stable_hash
 from deit.errors import UserError
 
@@ -167,36 +166,6 @@ def read_size(source: Source, index: int) -> tuple[int, int]:
         return source.read_size(index)
     height, width, _ = source.read(index).shape
     return height, width
-
-
-def median_size(source: Source, sample: int = 200) -> int:
-    """The shorter side, in pixels, of a typical image: the median over a few.
-
-    Args:
-        source: where the images are.
-        sample: how many to look at, chosen by a stable hash of the names; bad ones do not count.
-
-    Raises:
-        BadImage: when not one of them can be used.
-    """
-    sides: list[int] = []
-    problem: BadImage | None = None
-    for index in sample_indices(source, sample):
-        try:
-            sides.append(min(read_size(source, int(index))))
-        except BadImage as bad:
-            problem = bad
-    if problem is not None and not sides:
-        raise problem
-    return int(np.median(sides))
-
-
-def sample_indices(source: Source, size: int) -> Int64[np.ndarray, "sampled"]:
-    """Indices, ascending, of ``size`` images chosen by a stable hash of their names, or of all."""
-    if size >= len(source):
-        return np.arange(len(source), dtype=np.int64)
-    order = np.argsort(stable_hash(source.names, "sample"), kind="stable")
-    return np.sort(order[:size]).astype(np.int64)
 
 
 def count_images(source: Source) -> Int64[np.ndarray, "classes"]:

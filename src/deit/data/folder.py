@@ -150,7 +150,7 @@ def scan_split(root: Path, split: str) -> tuple[FileSource, list[str]]:
     if not files:
         raise _no_images(top, class_names, found)
     source = FileSource(
-        str(root),
+        os.path.abspath(root),
         Names.of(files),
         np.repeat(np.arange(len(per_class), dtype=np.int64), [len(names) for names in per_class]),
         ClassList(tuple(class_names)),

@@ -79,7 +79,8 @@ def decode_image(data: bytes, name: str, *, max_pixels: int = MAX_PIXELS) -> Pix
         max_pixels: refuse more pixels than this, judging by the header.
 
     Raises:
-        BadImage: whatever is wrong with it; no other exception leaves this function.
+        BadImage: whatever is wrong with the image, and whatever Pillow raises about it.
+        UserError: when Pillow is set to pass truncated images off as whole.
 
     >>> decode_image(b"P5 2 1 255 " + bytes([0, 200]), "grey.pgm").tolist()
     [[[0, 0, 0], [200, 200, 200]]]

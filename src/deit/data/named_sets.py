@@ -173,7 +173,7 @@ def _file_source(parts: list[Any], classes: ClassList, root: Path) -> FileSource
         index = classes.map_from(_class_list(part), complete=False)
         pairs += [(path, int(index[label])) for path, label in _paths_and_labels(part)]
     return FileSource(
-        str(root),
+        os.path.abspath(root),
         Names.of(Path(path).relative_to(root).as_posix() for path, _ in pairs),
         np.array([label for _, label in pairs], dtype=np.int64),
         classes,

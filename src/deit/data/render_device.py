@@ -17,10 +17,8 @@ from deit.data.mix import mix_images, mix_targets, smooth_targets
 from deit.data.mix_plan import MixConfig, plan_mix
 from deit.data.plan import ViewConfig, plan_erasing
 from deit.data.preprocess import Preprocess
-from deit.randomness import Stream, normal_table, philox_rounds
+from deit.randomness import Stream, normal, normal_table, philox_rounds
 from deit.tensors import TrainBatch
-
-_NORMALS_PER_BLOCK = 8  # a block of Philox gives 128 bits, a normal number takes 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +118,7 @@ def erase(
 
     The box of the image at a position holds the first ``channels x height x width`` numbers of
     ``randomness.normal(seed, epoch, position, Stream.ERASE_NOISE)``, channel by channel and row by
-    row. This is timm's mode "pixel", which the paper uses; only the pixels of boxes are drawn.
+    row. This is timm's mode "pixel", which the paper uses. Noise is drawn for erased images only.
 
     Args:
         images: normalised; overwritten.
@@ -129,13 +127,34 @@ def erase(
     """
     erased = np.flatnonzero(boxes[:, 2])
     channels = images.shape[1]
-    sizes = channels * boxes[erased, 2].astype(np.int64) * boxes[erased, 3]
-    noise = _noise(seed, epoch, positions[erased], sizes, images.device)
-    for row, values in zip(erased.tolist(), torch.split(noise, sizes.tolist()), strict=True):
+    counts = (channels * boxes[erased, 2] * boxes[erased, 3]).tolist()
+    noise = draw_normal(
+        seed, epoch, positions[erased], Stream.ERASE_NOISE, max(counts, default=0), images.device
+    )
+    for row, count, values in zip(erased.tolist(), counts, noise, strict=True):
         top, left, height, width = boxes[row].tolist()
         box = images[row, :, top : top + height, left : left + width]
-        box.copy_(values.view(channels, height, width))
+        box.copy_(values[:count].view(channels, height, width))
     return images
+
+
+def draw_normal(
+    seed: int,
+    epoch: int,
+    positions: Int64[np.ndarray, "positions"],
+    stream: Stream,
+    count: int,
+    device: torch.device,
+) -> Float32[Tensor, "positions {count}"]:
+    """The numbers of `randomness.normal`, bit for bit, on a device.
+
+    A GPU draws them itself, so that they need not be carried there. For the CPU NumPy does: at this
+    size of array torch would start all its threads a hundred times over, which costs more than the
+    arithmetic as soon as loader workers use the same cores.
+    """
+    if device.type == "cpu":
+        return torch.from_numpy(normal(seed, epoch, positions, stream, count))
+    return _draw_normal_in_torch(seed, epoch, positions, stream, count, device)
 
 
 def _luma(images: UInt8[Tensor, "batch 3 height width"]) -> Int[Tensor, "batch 1 height width"]:
@@ -144,44 +163,24 @@ def _luma(images: UInt8[Tensor, "batch 3 height width"]) -> Int[Tensor, "batch 1
     return ((19595 * red + 38470 * green + 7471 * blue + 0x8000) >> 16)[:, None]
 
 
-def _noise(
+def _draw_normal_in_torch(
     seed: int,
     epoch: int,
-    positions: Int64[np.ndarray, "images"],
-    sizes: Int64[np.ndarray, "images"],
+    positions: Int64[np.ndarray, "positions"],
+    stream: Stream,
+    count: int,
     device: torch.device,
-) -> Float32[Tensor, "total"]:
-    """The first ``sizes[i]`` normal numbers of each position, one position after the other.
-
-    The same numbers as `randomness.normal`, for boxes of all sizes at once and on the device.
-    """
-    blocks = -(-sizes // _NORMALS_PER_BLOCK)
-    block = _count_up(blocks, device)
-    place = _repeat(positions, blocks, device)
+) -> Float32[Tensor, "positions {count}"]:
+    """`randomness.normal` in signed 64-bit integers: a block of 128 bits gives eight numbers."""
     low = 0xFFFFFFFF
-    counter = (block, place & low, (place >> 32) & low, torch.full_like(block, epoch))
-    bits = torch.stack(philox_rounds(counter, (seed, int(Stream.ERASE_NOISE))), dim=-1)
-    halves = torch.stack([bits & 0xFFFF, bits >> 16], dim=-1).flatten()  # [blocks * 8]
-    firsts = _NORMALS_PER_BLOCK * (np.cumsum(blocks) - blocks)
-    used = _count_up(sizes, device) + _repeat(firsts, sizes, device)
-    return _normal_table(device)[halves[used]]
-
-
-def _repeat(
-    values: Int64[np.ndarray, "runs"], lengths: Int64[np.ndarray, "runs"], device: torch.device
-) -> Int64[Tensor, "total"]:
-    """Each value as often as its run is long. The known total saves a wait for the device."""
-    return torch.repeat_interleave(
-        torch.from_numpy(values).to(device),
-        torch.from_numpy(lengths).to(device),
-        output_size=int(lengths.sum()),
-    )
-
-
-def _count_up(lengths: Int64[np.ndarray, "runs"], device: torch.device) -> Int64[Tensor, "total"]:
-    """0, 1, 2, ... anew in each run."""
-    starts = np.cumsum(lengths) - lengths
-    return torch.arange(int(lengths.sum()), device=device) - _repeat(starts, lengths, device)
+    place = torch.from_numpy(positions).to(device)[:, None]
+    block = torch.arange(-(-count // 8), device=device)[None, :]
+    counter = (block, place & low, (place >> 32) & low, torch.full_like(place, epoch))
+    shape = (len(place), block.shape[1])
+    words = philox_rounds([word.expand(shape) for word in counter], (seed, int(stream)))
+    bits = torch.stack(words, dim=-1)  # [positions, blocks, 4]
+    halves = torch.stack([bits & 0xFFFF, bits >> 16], dim=-1)  # [positions, blocks, 4, 2]
+    return _normal_table(device)[halves.flatten(1)[:, :count]]
 
 
 @functools.cache

@@ -17,7 +17,6 @@ from deit.data.dataset import (
     SizedSource,
     Source,
     count_images,
-    median_size,
     set_aside,
     take_per_class,
 )
@@ -33,7 +32,6 @@ __all__ = [
     "Selection",
     "SizedSource",
     "Source",
-    "median_size",
     "open_data",
     "open_evaluation",
 ]

@@ -247,8 +247,9 @@ def num_heads_of_width(embed_dim: int) -> int | None:
 def name_of_shape(config: VisionTransformerConfig) -> str | None:
     """The first named model that has this shape, whatever its classes and channels, or None."""
     for name, named in _NAMED.items():
-        own = {"name": name, "num_classes": named.num_classes, "in_chans": named.in_chans}
-        if isinstance(named, VisionTransformerConfig) and replace(config, **own) == named:
+        if isinstance(named, VisionTransformerConfig) and named == replace(
+            config, name=name, num_classes=named.num_classes, in_chans=named.in_chans
+        ):
             return name
     return None
 

@@ -16,8 +16,9 @@ def build_optimizer(model: nn.Module, config: OptimConfig) -> torch.optim.Optimi
     `cls_token` (decision record 0008). Fused kernels are used where torch has them. The learning
     rate is set before each step by `set_learning_rate`.
     """
-    exempt = model.no_weight_decay() if hasattr(model, "no_weight_decay") else set()
-    decayed, free = [], []
+    exempt: set[str] = getattr(model, "no_weight_decay", set)()
+    decayed: list[nn.Parameter] = []
+    free: list[nn.Parameter] = []
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
             (free if parameter.ndim <= 1 or name in exempt else decayed).append(parameter)

@@ -14,10 +14,9 @@ import torch
 from torch import Tensor, nn
 
 from deit import randomness
-from deit.data.loader import HostBatch
 from deit.data.plan import keep_masks
 from deit.data.preprocess import Preprocess
-from deit.data.render_device import finish_batch
+from deit.data.render_device import HostBatch, finish_batch
 from deit.data.sources import Source
 from deit.distillation.loss import compute_loss
 from deit.distillation.teacher import Teacher

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from rich.console import Console
-from torch import Tensor
+from torch import Tensor, nn
 
 from deit import artifacts
 from deit.data import order, sources
@@ -216,16 +216,15 @@ def evaluate_and_keep(
     for kind, model in models.items():
         evaluations[kind] = measured = evaluate_model(parts, model, data).to_json()
         journal.write("evaluation", step, epoch=epoch, weights=kind, **measured)
-        save = {"model": model, "recipe": parts.recipe, "data": data}
-        save_weights(folder, "last" if kind == "raw" else "ema", **save)
+        save_weights(folder, "last" if kind == "raw" else "ema", model, parts.recipe, data)
         head = measured.get("joint", measured["class"])
         if head["top1"] > parts.best.get("top1", -1.0):
             parts.best = {"weights": kind, "epoch": epoch, "step": step, "top1": head["top1"]}
-            save_weights(folder, "best", **save)
+            save_weights(folder, "best", model, parts.recipe, data)
     return evaluations
 
 
-def evaluate_model(parts: Parts, model: Any, data: sources.DataSet) -> Evaluation:
+def evaluate_model(parts: Parts, model: nn.Module, data: sources.DataSet) -> Evaluation:
     """The accuracy of a model of this run on the validation split."""
     recipe = parts.recipe
     return evaluate(
@@ -239,7 +238,7 @@ def evaluate_model(parts: Parts, model: Any, data: sources.DataSet) -> Evaluatio
 
 
 def save_weights(
-    folder: RunFolder, name: str, *, model: Any, recipe: Recipe, data: sources.DataSet
+    folder: RunFolder, name: str, model: nn.Module, recipe: Recipe, data: sources.DataSet
 ) -> None:
     """Write ``weights/<name>.safetensors`` beside the run's model.json."""
     artifacts.save_model(

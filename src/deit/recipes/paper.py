@@ -13,7 +13,7 @@ from deit.data.plan import ViewConfig
 from deit.distillation.config import DistillationConfig
 from deit.model.variants import named_config
 from deit.optim.config import EmaConfig, OptimConfig, ScheduleConfig
-from deit.recipes.recipe import Recipe, RunConfig, distilled
+from deit.recipes.recipe import Recipe, RunConfig, distilled, with_second_token
 
 Size = Literal["tiny", "small", "base"]
 Method = Literal["none", "soft", "hard", "distilled"]
@@ -73,6 +73,6 @@ def two_class_tokens(size: Size) -> Recipe:
     return dataclasses.replace(
         recipe,
         name=f"paper/deit-{size}-two-class-tokens",
-        model=dataclasses.replace(recipe.model, second_token="class"),
+        model=with_second_token(recipe.model, "class"),
         distillation=DistillationConfig(kind="label"),
     )

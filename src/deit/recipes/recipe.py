@@ -14,7 +14,12 @@ from deit.data.preprocess import PreprocessConfig
 from deit.data.sources import DataConfig
 from deit.distillation.config import DistillationConfig
 from deit.errors import UserError
-from deit.model.variants import ConvNetConfig, VisionTransformerConfig, ZooConfig
+from deit.model.variants import (
+    ConvNetConfig,
+    SecondToken,
+    VisionTransformerConfig,
+    ZooConfig,
+)
 from deit.optim.config import EmaConfig, OptimConfig, ScheduleConfig
 
 ModelConfig = VisionTransformerConfig | ConvNetConfig | ZooConfig
@@ -147,7 +152,7 @@ class Recipe:
         )
 
 
-def second_token(model: ModelConfig) -> str:
+def second_token(model: ModelConfig) -> SecondToken:
     """The second token of a model: none, distillation or class."""
     return model.second_token if isinstance(model, VisionTransformerConfig) else "none"
 
@@ -156,7 +161,7 @@ def plain(recipe: Recipe) -> Recipe:
     """The same recipe without a teacher: one token, the true labels alone."""
     return dataclasses.replace(
         recipe,
-        model=_with_second_token(recipe.model, "none"),
+        model=with_second_token(recipe.model, "none"),
         distillation=DistillationConfig(),
     )
 
@@ -177,12 +182,17 @@ def distilled(
     """
     return dataclasses.replace(
         recipe,
-        model=_with_second_token(recipe.model, "distillation" if token else "none"),
+        model=with_second_token(recipe.model, "distillation" if token else "none"),
         distillation=DistillationConfig.of_paper(kind, teacher=teacher, token=token),
     )
 
 
-def _with_second_token(model: ModelConfig, second: Any) -> ModelConfig:
+def with_second_token(model: ModelConfig, second: SecondToken) -> ModelConfig:
+    """The same network with another second token.
+
+    Raises:
+        UserError: for a network that has no tokens.
+    """
     if isinstance(model, VisionTransformerConfig):
         return dataclasses.replace(model, second_token=second)
     if second == "none":

@@ -4,6 +4,7 @@ import dataclasses
 from typing import Literal
 
 from deit.data.order import OrderConfig
+from deit.model.variants import named_config
 from deit.optim.config import EmaConfig, OptimConfig, ScheduleConfig
 from deit.recipes import paper
 from deit.recipes.recipe import Recipe
@@ -20,7 +21,7 @@ def lighter(size: Literal["tiny", "small"]) -> Recipe:
     return dataclasses.replace(
         recipe,
         name=f"tuned/deit-{size}",
-        model=dataclasses.replace(recipe.model, drop_path_rate=0.0),
+        model=named_config(recipe.model.name),
         order=OrderConfig(repeats=1),
         optim=OptimConfig(lr=5e-4, weight_decay=0.05, clip_norm=5.0),
         schedule=ScheduleConfig(warmup_epochs=20, warmup_lr=1e-6, min_lr=1e-5),

@@ -5,11 +5,13 @@ import importlib.metadata
 import os
 import platform
 import sys
-from typing import Any
+from typing import Any, Literal
 
 import torch
 
 from deit.errors import UserError
+
+Precision = Literal["auto", "float32", "bfloat16"]
 
 _REPORTED = ("deit", "torch", "torchvision", "timm", "numpy", "scipy", "pillow", "safetensors")
 
@@ -41,7 +43,7 @@ def resolve_device(name: str) -> torch.device:
     return device
 
 
-def resolve_precision(name: str, device: torch.device) -> str:
+def resolve_precision(name: Precision, device: torch.device) -> Precision:
     """float32 or bfloat16; auto takes bfloat16 where the device computes in it."""
     if name != "auto":
         return name
