@@ -20,6 +20,7 @@ import torch
 
 from deit.artifacts import load_classifier
 from deit.data.sources import DataConfig, open_data
+from deit.errors import RunError, UserError, did_you_mean
 from deit.measuring.evaluate import Evaluation, evaluate
 from deit.programs.train import TrainResult, train
 from deit.recipes.book import get_recipe
@@ -73,6 +74,25 @@ METHODS = (
 )
 """The rows of Table 3, and soft labels with a token, which the reference code offers besides."""
 
+
+def find_methods(keys: str) -> tuple[Method, ...]:
+    """The methods of a list such as "plain,hard-token".
+
+    Raises:
+        UserError: for an unknown method, or a list without the plain one.
+    """
+    known = {method.key: method for method in METHODS}
+    chosen = [key.strip() for key in keys.split(",")]
+    unknown = [key for key in chosen if key not in known]
+    if unknown or "plain" not in chosen:
+        raise UserError(
+            f"--methods {keys}",
+            f"plain, with any of {', '.join(key for key in known if key != 'plain')}",
+            did_you_mean(unknown[0], known) if unknown else "add plain, the baseline",
+        )
+    return tuple(method for method in METHODS if method.key in chosen)
+
+
 HEADS = {"class": "class head", "distillation": "distillation head", "joint": "joint"}
 
 
@@ -98,6 +118,7 @@ def demo(
     seeds: int = 3,
     teacher: str | None = None,
     student: Recipe | None = None,
+    methods: Sequence[Method] | None = None,
     say: Say = print,
 ) -> tuple[Path, Comparison]:
     """Train the teacher and every method with every seed, and write the comparison.
@@ -108,27 +129,28 @@ def demo(
         seeds: how many seeds, from 1; intervals need at least two.
         teacher: an existing teacher, as `deit distill --teacher` takes it; None trains one.
         student: the recipe of all methods; None takes the demo's for this data.
+        methods: which methods, the plain one among them; None takes all.
         say: takes the sentences that a person should read.
 
     Returns:
         The path of the report, and what it compares.
     """
+    methods = METHODS if methods is None else methods
     base, convnet = demo_recipes(source)
     base = student or base
     seconds = None
     if teacher is None:
         say(f"1/3 the teacher: {convnet.model.name}, {convnet.epochs} epochs")
         convnet = dataclasses.replace(convnet, data=base.data)
-        trained = train(convnet, out / "teacher")
-        write_report(trained.path)
+        trained = _finished(train(convnet, out / "teacher"))
         teacher, seconds = str(trained.path), trained.seconds
     else:
         say(f"1/3 the teacher: {teacher}")
     measured = evaluate(load_classifier(teacher, which="last"), open_data(source).val)
     say(f"    top-1 {_percent(measured.to_json()['class'])}")
-    say(f"2/3 {len(METHODS)} ways to train {base.model.name}, {seeds} seeds each")
+    say(f"2/3 {len(methods)} ways to train {base.model.name}, {seeds} seeds each")
     runs = []
-    for run in train_students(base, teacher, out, range(seeds)):
+    for run in train_students(base, methods, teacher, out, range(seeds)):
         heads = run.result.evaluations["raw"]
         accuracies = ", ".join(f"{head} {_percent(values)}" for head, values in heads.items())
         say(f"    {run.method.label}, seed {run.seed}: {accuracies} ({run.result.seconds:.0f} s)")
@@ -171,13 +193,13 @@ DIGITS_PER_CLASS = 20
 
 
 def train_students(
-    base: Recipe, teacher: str, out: Path, seeds: Sequence[int]
+    base: Recipe, methods: Sequence[Method], teacher: str, out: Path, seeds: Sequence[int]
 ) -> Iterator[StudentRun]:
     """Every method with every seed, one process per core, each as it finishes.
 
     On a GPU, which one small model does not fill either, two run at a time.
     """
-    jobs = [(method, seed) for seed in seeds for method in METHODS]
+    jobs = [(method, seed) for seed in seeds for method in methods]
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     workers = min(2 if torch.cuda.is_available() else cores or 1, len(jobs))
     context = multiprocessing.get_context("spawn")
@@ -212,14 +234,14 @@ def compare(
         )
     ]
     curves = []
-    for method in METHODS:
+    for method in dict.fromkeys(sorted((run.method for run in runs), key=METHODS.index)):
         of_method = sorted((run for run in runs if run.method == method), key=lambda run: run.seed)
         rows += [
             _row(method, head, of_method, teacher_decisions)
             for head in of_method[0].result.evaluations["raw"]
         ]
         curves.append(_curve(method, of_method))
-    shown = next(run for run in runs if run.method.key == "hard-token" and run.seed == 0)
+    shown = max(runs, key=lambda run: (METHODS.index(run.method), -run.seed))
     return Comparison(
         title=f"Distilling a small DeiT on {source}",
         explanation=_explanation(teacher, student, source, len(seeds)),
@@ -246,7 +268,17 @@ def compare(
 
 def _train_student(base: Recipe, method: Method, seed: int, teacher: str, out: Path) -> TrainResult:
     recipe = dataclasses.replace(method.recipe(base, teacher), name=f"demo-{method.key}", seed=seed)
-    result = train(recipe, out / f"{method.key}-seed{seed}")
+    return _finished(train(recipe, out / f"{method.key}-seed{seed}"))
+
+
+def _finished(result: TrainResult) -> TrainResult:
+    """A run that came to its end, with its report.
+
+    Raises:
+        RunError: for one that was interrupted.
+    """
+    if result.state != "finished":
+        raise RunError(f"{result.path}: interrupted after step {result.step}")
     write_report(result.path)
     return result
 

@@ -38,7 +38,7 @@ class TwoHeads(NamedTuple):
         return self.cls if self.dist is None else (self.cls + self.dist) / 2
 
     def top_k(self, k: int = 5) -> tuple[Float[Tensor, "batch k"], Int[Tensor, "batch k"]]:
-        """The ``k`` most probable classes of the joint decision: probabilities and class indices."""
+        """The ``k`` likeliest classes of the joint decision: probabilities and class indices."""
         probabilities, classes = self.joint_probabilities().topk(
             min(k, self.cls.shape[-1]), dim=-1
         )

@@ -118,6 +118,39 @@ def test_only_the_command_line_knows_its_library():
 
 def test_the_light_modules_import_no_torch():
     """What `deit train --help` reads must not cost the seconds that torch takes to import."""
+    assert import_apart(WITHOUT_TORCH) == ""
+
+
+@pytest.mark.parametrize(
+    ("folder", "other", "allowed"),
+    [
+        ("data", "model", False),
+        ("report", "programs", False),
+        ("programs", "report", True),
+        ("recipes", "run", False),
+        ("run", "recipes", True),
+        ("artifacts", "foreign", True),
+        ("tensors", "model", False),
+    ],
+)
+def test_the_rules_can_be_broken(folder, other, allowed):
+    """Each rule above, kept once and broken once."""
+    assert may_import(folder, other) is allowed
+
+
+def test_imports_are_seen_wherever_they_stand():
+    """In functions, in classes, under conditions."""
+    text = "if x:\n    def f():\n        from deit.model import build\n        import tyro as t\n"
+    assert imported_names(ast.parse(text)) == [(3, "deit.model.build"), (4, "tyro")]
+
+
+def test_a_heavy_module_is_noticed():
+    """The test of light modules can fail: this one imports torch, as it should."""
+    assert "importing deit.tensors imported {'torch'}" in import_apart(["deit.tensors"])
+
+
+def import_apart(names) -> str:
+    """Import modules one after another in a new process; what went wrong there."""
     program = (
         "import importlib, sys\n"
         "for name in sys.argv[1:]:\n"
@@ -125,9 +158,8 @@ def test_the_light_modules_import_no_torch():
         "    heavy = {'torch', 'torchvision', 'timm', 'sklearn', 'matplotlib'} & set(sys.modules)\n"
         "    assert not heavy, f'importing {name} imported {heavy}'\n"
     )
-    command = [sys.executable, "-c", program, *WITHOUT_TORCH]
-    finished = subprocess.run(command, capture_output=True, text=True)
-    assert finished.returncode == 0, finished.stderr
+    command = [sys.executable, "-c", program, *names]
+    return subprocess.run(command, capture_output=True, text=True).stderr
 
 
 def imported_names_at_import(module: Module) -> list[tuple[int, str]]:

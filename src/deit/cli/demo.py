@@ -28,6 +28,9 @@ class Demo:
     teacher: Annotated[str | None, metavar("T")] = None
     """An existing teacher: run folder, timm:NAME, torchvision:NAME or onnx:FILE. Left out: a small
     convnet is trained on the same images."""
+    methods: Annotated[str | None, metavar("KEYS")] = None
+    """Which methods, separated by commas: plain, soft-class, hard-class, soft-token, hard-token.
+    Left out: all."""
     recipe: Annotated[str | None, metavar("NAME")] = None
     """Recipe of the students; left out, the demo's own for the data."""
     epochs: Annotated[int | None, metavar("N")] = None
@@ -48,7 +51,7 @@ def run_demo(arguments: Sequence[str]) -> int:
     from deit import config
     from deit.cli.recipes import find_recipe
     from deit.cli.tables import check_writable, comparison_table
-    from deit.demo import demo, demo_recipes
+    from deit.demo import demo, demo_recipes, find_methods
     from deit.run.folder import check_new, write_json
 
     out = options.out or free_folder(Path("runs/demo"))
@@ -68,6 +71,7 @@ def run_demo(arguments: Sequence[str]) -> int:
         seeds=options.seeds,
         teacher=options.teacher,
         student=student,
+        methods=None if options.methods is None else find_methods(options.methods),
         say=lambda text: console.print(text, highlight=False, markup=False),
     )
     console.print(comparison_table(comparison))

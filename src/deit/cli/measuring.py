@@ -53,17 +53,20 @@ def evaluate(arguments: Sequence[str]) -> int:
     from rich.console import Console
 
     from deit import artifacts
-    from deit.data.sources import open_data
+    from deit.data.sources import open_data, open_evaluation
     from deit.measuring.evaluate import evaluate as measure
     from deit.run import machine
     from deit.run.folder import write_json
 
     device = machine.resolve_device(options.device)
     classifier = artifacts.load_classifier(options.model, which=options.weights)
-    data = open_data(options.data)
-    source = data.val if options.split == "val" else data.train
+    if options.split == "val":
+        source, notes = open_evaluation(options.data)
+    else:
+        data = open_data(options.data)
+        source, notes = data.train, data.notes
     console = Console()
-    for note in (*classifier.notes, *data.notes):
+    for note in (*classifier.notes, *notes):
         console.print(note, highlight=False, markup=False)
     evaluation = measure(
         classifier,

@@ -1,11 +1,13 @@
 """Recipes for small images, small data sets and small machines, and for one's own folder."""
 
+import contextlib
 import dataclasses
 import math
 import statistics
 from dataclasses import dataclass
 
 from deit.data.dataset import DataSet, read_size
+from deit.data.images import BadImage
 from deit.data.mix_plan import MixConfig
 from deit.data.plan import ViewConfig
 from deit.data.preprocess import PreprocessConfig
@@ -32,13 +34,18 @@ class DataFacts:
 
     @classmethod
     def of(cls, data: DataSet) -> "DataFacts":
-        """The facts of a data set; sizes are those of up to 200 images spread over it."""
-        step = -(-len(data.train) // 200)
-        sides = [min(read_size(data.train, index)) for index in range(0, len(data.train), step)]
+        """The facts of a data set; sizes are those of up to 200 images spread over it.
+
+        Unreadable images are passed over: whoever trains names them.
+        """
+        sides = []
+        for index in range(0, len(data.train), -(-len(data.train) // 200)):
+            with contextlib.suppress(BadImage):
+                sides.append(min(read_size(data.train, index)))
         return cls(
             num_images=len(data.train),
             num_classes=len(data.classes),
-            image_size=statistics.median_low(sides),
+            image_size=statistics.median_low(sides or [1]),
         )
 
 

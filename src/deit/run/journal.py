@@ -1,7 +1,12 @@
-"""`metrics.jsonl`: one line of JSON for everything that was measured, in the order of the run."""
+"""`metrics.jsonl`: one line of JSON for everything that was measured, in the order of the run.
 
+Where TensorBoard is installed, its event files in ``RUN/tensorboard`` get the same numbers.
+"""
+
+import importlib.util
 import json
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,16 +26,23 @@ class Journal:
             kept = [record for record in read_journal(path) if record.get("step", 0) <= resume_step]
             _write_whole(path, kept)
         self._file = path.open("a", encoding="utf-8")
+        self._curves = _open_curves(path.parent / "tensorboard", resume_step)
 
     def write(self, event: str, step: int, **values: Any) -> None:
         """Add one record; it is on its way to the disk when this returns."""
         self._file.write(json.dumps({"event": event, "step": step, **values}) + "\n")
         self._file.flush()
+        if self._curves is not None:
+            prefix = f"{event}/{values['weights']}" if "weights" in values else event
+            for name, value in _numbers(values, prefix):
+                self._curves.add_scalar(name, value, step)
 
     def close(self) -> None:
         """Flush to the disk and close."""
         os.fsync(self._file.fileno())
         self._file.close()
+        if self._curves is not None:
+            self._curves.close()
 
 
 def read_journal(path: Path) -> list[dict[str, Any]]:
@@ -42,6 +54,28 @@ def read_journal(path: Path) -> list[dict[str, Any]]:
         except json.JSONDecodeError:
             continue
     return records
+
+
+def _open_curves(folder: Path, resume_step: int | None) -> Any:
+    """TensorBoard's writer, or None where it is not installed.
+
+    On resume it is told to forget what came after the checkpoint.
+    """
+    if importlib.util.find_spec("tensorboard") is None:
+        return None
+    from torch.utils.tensorboard import SummaryWriter
+
+    purge = None if resume_step is None else resume_step + 1
+    return SummaryWriter(folder, purge_step=purge)
+
+
+def _numbers(values: dict[str, Any], prefix: str) -> Iterator[tuple[str, float]]:
+    """Every number of a record under a name with slashes."""
+    for name, value in values.items():
+        if isinstance(value, dict):
+            yield from _numbers(value, f"{prefix}/{name}")
+        elif isinstance(value, int | float) and not isinstance(value, bool):
+            yield f"{prefix}/{name}", value
 
 
 def _write_whole(path: Path, records: list[dict[str, Any]]) -> None:
