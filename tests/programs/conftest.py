@@ -18,7 +18,7 @@ SHORT = {"data.source": "digits", "data.images_per_class": "20", "run.precision"
 @pytest.fixture(scope="session")
 def teacher_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a convnet that has learned the digits well enough to teach."""
-    recipe = override(get_recipe("digits-teacher"), SHORT | {"epochs": "12", "batch_size": "50"})
+    recipe = override(get_recipe("digits-teacher"), SHORT | {"epochs": "40", "batch_size": "50"})
     model = dataclasses.replace(recipe.model, width=8)
     return train(
         dataclasses.replace(recipe, model=model), tmp_path_factory.mktemp("t") / "run"
