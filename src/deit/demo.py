@@ -24,7 +24,7 @@ from deit.errors import RunError, UserError, did_you_mean
 from deit.measuring.evaluate import Evaluation, evaluate
 from deit.programs.train import TrainResult, train
 from deit.recipes.book import get_recipe
-from deit.recipes.recipe import Recipe, distilled, plain
+from deit.recipes.recipe import Recipe, distilled, override, plain
 from deit.recipes.small import DataFacts
 from deit.report.comparison import (
     Comparison,
@@ -180,7 +180,8 @@ def demo_recipes(source: str) -> tuple[Recipe, Recipe]:
     """The recipes of student and teacher for some data."""
     if source == "digits":
         data = DataConfig(source=source, images_per_class=DIGITS_PER_CLASS)
-        student, convnet = get_recipe("digits"), get_recipe("digits-teacher")
+        student = override(get_recipe("digits"), {"epochs": DIGITS_EPOCHS, "run.eval_epochs": 15})
+        convnet = get_recipe("digits-teacher")
     else:
         data = DataConfig(source=source)
         facts = DataFacts.of(open_data(source))
@@ -190,6 +191,9 @@ def demo_recipes(source: str) -> tuple[Recipe, Recipe]:
 
 DIGITS_PER_CLASS = 20
 """Labelled digits per class: few, so that what the teacher adds can be seen."""
+
+DIGITS_EPOCHS = 150
+"""Length of the students' runs, 450 steps: short, for the same reason and to keep the demo short."""
 
 
 def train_students(

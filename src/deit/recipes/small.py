@@ -59,10 +59,10 @@ def digits() -> Recipe:
         name="digits",
         epochs=60,
         batch_size=64,
-        model=named_config("deit_nano_patch2_16"),
+        model=named_config("deit_nano_patch2_8"),
         views=ViewConfig(scale=(0.5, 1.0), flip=0.0, policy="none"),
         preprocess=_GREY,
-        optim=OptimConfig(lr=1e-3, lr_batch=64, clip_norm=1.0),
+        optim=OptimConfig(lr=3e-3, lr_batch=64, clip_norm=1.0),
         schedule=ScheduleConfig(warmup_epochs=5),
         ema=EmaConfig(decay=0.99),
         run=RunConfig(workers=0, eval_epochs=10),
@@ -74,9 +74,9 @@ def digits_teacher() -> Recipe:
     return dataclasses.replace(
         digits(),
         name="digits-teacher",
-        model=named_config("convnet_small", img_size=16),
+        model=named_config("convnet_small", img_size=8),
         mix=MixConfig(mixup=0.0, cutmix=0.0, probability=0.0),
-        optim=OptimConfig(lr=2e-3, lr_batch=64, weight_decay=0.05),
+        optim=OptimConfig(lr=2e-3, lr_batch=64),
     )
 
 
