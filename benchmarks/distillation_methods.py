@@ -13,7 +13,7 @@ and 95 % intervals over paired seeds. Nothing is chosen on that split.
 
 import argparse
 import dataclasses
-import json
+import shlex
 import sys
 import time
 from concurrent.futures import ProcessPoolExecutor
@@ -24,17 +24,27 @@ from typing import Any
 import torch
 
 from deit.cli.options import split_overrides
-from deit.data.loader import TrainLoader
+from deit.cli.tables import check_writable
+from deit.config import to_plain
 from deit.data.order import steps_per_epoch
 from deit.data.sources import DataSet, open_data
-from deit.demo import METHODS, Method
+from deit.demo import Method, find_methods
+from deit.errors import UserError
 from deit.measuring.evaluate import evaluate
 from deit.programs.prepare import examine_teacher, resolve
-from deit.programs.step import ask_teacher, build_parts, model_preprocess, prepare_batch, take_step
+from deit.programs.step import (
+    ask_teacher,
+    build_loader,
+    build_parts,
+    model_preprocess,
+    prepare_batch,
+    take_step,
+)
 from deit.recipes.book import get_recipe
 from deit.recipes.recipe import Recipe, override
 from deit.report.intervals import paired_interval
 from deit.run import machine
+from deit.run.folder import write_json
 
 
 def train_together(
@@ -58,15 +68,7 @@ def train_together(
         for key, recipe in recipes.items()
     }
     with_teacher = next(parts for parts in students.values() if parts.teacher is not None)
-    loader = TrainLoader(
-        data.train,
-        base.views,
-        base.order,
-        image_size=base.model.img_size,
-        seed=seed,
-        batch_size=base.batch_size,
-        workers=0,
-    )
+    loader = build_loader(with_teacher.recipe, data, device)
     agreed = asked = 0
     began = time.perf_counter()
     for step, host in enumerate(loader.batches(0, base.epochs * per_epoch)):
@@ -135,24 +137,32 @@ def main() -> None:
         overrides["epochs"] = options.epochs
     overrides |= {"data.source": options.data, "run.workers": 0}
     base = override(get_recipe(options.recipe), overrides)
-    keys = options.methods.split(",")
-    methods = tuple(method for method in METHODS if method.key in keys)
+    methods = find_methods(options.methods)
+    if len(methods) < 2:
+        raise UserError("--methods plain", "plain and one method or more with a teacher", "add one")
+    check_writable(options.json)
     with ProcessPoolExecutor(options.processes, mp_context=get_context("spawn")) as pool:
         jobs = [
             pool.submit(train_together, base, methods, options.teacher, seed)
             for seed in range(options.seeds)
         ]
-        results = [job.result() for job in jobs]
-    report = {
-        "teacher": options.teacher,
-        "overrides": {key: str(value) for key, value in overrides.items()},
-        "environment": machine.describe_environment(torch.device("cpu")),
-        "results": results,
-    }
-    options.json.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+        results = []
+        for job in jobs:
+            results.append(job.result())
+            report = {
+                "command": shlex.join(["python", *sys.argv]),
+                "teacher": options.teacher,
+                "recipe": to_plain(base),
+                "environment": machine.describe_environment(torch.device("cpu")),
+                "results": results,
+            }
+            write_json(options.json, report)
     for weights in results[0]["students"]["plain"]:
         print(f"\n{weights} weights\n{table(results, weights)}")
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except UserError as error:
+        sys.exit(str(error))

@@ -9,6 +9,7 @@ import dataclasses
 import math
 import multiprocessing
 import os
+import shlex
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -22,6 +23,7 @@ from deit.artifacts import load_classifier
 from deit.data.sources import DataConfig, open_data
 from deit.errors import RunError, UserError, did_you_mean
 from deit.measuring.evaluate import Evaluation, evaluate
+from deit.programs import prepare
 from deit.programs.train import TrainResult, train
 from deit.recipes.book import get_recipe
 from deit.recipes.recipe import Recipe, distilled, override, plain
@@ -138,15 +140,20 @@ def demo(
     methods = METHODS if methods is None else methods
     base, convnet = demo_recipes(source)
     base = student or base
+    for method in methods:
+        method.recipe(base, teacher or "the teacher")  # refuses before any training what cannot act
+    data, _ = prepare.check_data(base, prepare.open_data(base, say), say)
     seconds = None
     if teacher is None:
         say(f"1/3 the teacher: {convnet.model.name}, {convnet.epochs} epochs")
         convnet = dataclasses.replace(convnet, data=base.data)
         trained = _finished(train(convnet, out / "teacher"))
-        teacher, seconds = str(trained.path), trained.seconds
+        # The last weights, not the best: those would be chosen on the images that count below.
+        teacher = str(RunFolder(trained.path).weights / "last.safetensors")
+        seconds = trained.seconds
     else:
         say(f"1/3 the teacher: {teacher}")
-    measured = evaluate(load_classifier(teacher, which="last"), open_data(source).val)
+    measured = evaluate(load_classifier(teacher), data.val)
     say(f"    top-1 {_percent(measured.to_json()['class'])}")
     say(f"2/3 {len(methods)} ways to train {base.model.name}, {seeds} seeds each")
     runs = []
@@ -156,7 +163,8 @@ def demo(
         say(f"    {run.method.label}, seed {run.seed}: {accuracies} ({run.result.seconds:.0f} s)")
         runs.append(run)
     say("3/3 the report")
-    shown_teacher = TeacherFacts(teacher, measured, seconds)
+    run_of_teacher = out / "teacher" if seconds is not None else None
+    shown_teacher = TeacherFacts(teacher, measured, seconds, run_of_teacher)
     comparison = compare(runs, shown_teacher, base, source, range(seeds))
     return write_comparison(out / "report.html", comparison), comparison
 
@@ -169,11 +177,13 @@ class TeacherFacts:
         name: what `deit distill --teacher` takes.
         measured: what it said of the validation images.
         seconds: how long it was trained; None if it was there before.
+        run: the folder of its run; None if it was there before.
     """
 
     name: str
     measured: Evaluation
     seconds: float | None
+    run: Path | None
 
 
 def demo_recipes(source: str) -> tuple[Recipe, Recipe]:
@@ -193,7 +203,7 @@ DIGITS_PER_CLASS = 20
 """Labelled digits per class: few, so that what the teacher adds can be seen."""
 
 DIGITS_EPOCHS = 150
-"""Length of the students' runs, 450 steps: short, for the same reason and to keep the demo short."""
+"""Length of the students' runs: short, for the same reason and to keep the demo short."""
 
 
 def train_students(
@@ -212,9 +222,13 @@ def train_students(
             pool.submit(_train_student, base, method, seed, teacher, out): (method, seed)
             for method, seed in jobs
         }
-        for job in as_completed(running):
-            method, seed = running[job]
-            yield StudentRun(method, seed, job.result())
+        try:
+            for job in as_completed(running):
+                method, seed = running[job]
+                yield StudentRun(method, seed, job.result())
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)  # the other runs have no use any more
+            raise
 
 
 def compare(
@@ -238,7 +252,8 @@ def compare(
         )
     ]
     curves = []
-    for method in dict.fromkeys(sorted((run.method for run in runs), key=METHODS.index)):
+    methods = [method for method in METHODS if any(run.method == method for run in runs)]
+    for method in methods:
         of_method = sorted((run for run in runs if run.method == method), key=lambda run: run.seed)
         rows += [
             _row(method, head, of_method, teacher_decisions)
@@ -248,16 +263,16 @@ def compare(
     shown = max(runs, key=lambda run: (METHODS.index(run.method), -run.seed))
     return Comparison(
         title=f"Distilling a small DeiT on {source}",
-        explanation=_explanation(teacher, student, source, len(seeds)),
+        explanation=_explanation(teacher, methods, student, source, len(seeds)),
         num_images=int(figures["count"]),
         seeds=tuple(seeds),
         rows=tuple(rows),
         curves=tuple(curves),
         runs=(
             *(
-                [ComparisonRun(label="the teacher", folder=Path(teacher.name))]
-                if (Path(teacher.name) / "recipe.yaml").is_file()
-                else []
+                []
+                if teacher.run is None
+                else [ComparisonRun(label="the teacher", folder=teacher.run)]
             ),
             *(
                 ComparisonRun(label=f"{run.method.label}, seed {run.seed}", folder=run.result.path)
@@ -265,7 +280,7 @@ def compare(
             ),
         ),
         views_from=shown.result.path,
-        command=" ".join(["deit", *sys.argv[1:]]),
+        command=shlex.join(["deit", *sys.argv[1:]]),
         environment=machine.describe_environment(machine.resolve_device("auto")),
     )
 
@@ -323,7 +338,11 @@ def _curve(method: Method, runs: Sequence[StudentRun]) -> ComparisonCurve:
 
 
 def _explanation(
-    teacher: TeacherFacts, student: Recipe, source: str, seeds: int
+    teacher: TeacherFacts,
+    methods: Sequence[Method],
+    student: Recipe,
+    source: str,
+    seeds: int,
 ) -> tuple[str, ...]:
     per_class = student.data.images_per_class
     images = f"{per_class} labelled images of each class" if per_class else "the training images"
@@ -332,9 +351,10 @@ def _explanation(
     else:
         first = f"A small convnet is trained on {images} of {source}: the teacher."
     return (
-        f"{first} A DeiT ({student.model.name}) is trained on {images} in five ways: without a "
-        "teacher, and with the teacher's soft or hard labels, on its class token or through a "
-        "distillation token with a head of its own.",
+        f"{first} A DeiT ({student.model.name}) is trained on {images} in {len(methods)} ways: "
+        f"{'; '.join(method.label for method in methods)}. Soft labels are the teacher's "
+        "probabilities (Eq. 2 of the paper), hard ones its decisions (Eq. 3); a distillation token "
+        "has a head of its own.",
         f"All students have the same recipe and budget ({student.epochs} epochs of batch "
         f"{student.batch_size}); runs of one seed see the same views. Accuracies are those of the "
         f"last weights on the validation images, over {seeds} seeds.",

@@ -39,9 +39,7 @@ class TwoHeads(NamedTuple):
 
     def top_k(self, k: int = 5) -> tuple[Float[Tensor, "batch k"], Int[Tensor, "batch k"]]:
         """The ``k`` likeliest classes of the joint decision: probabilities and class indices."""
-        probabilities, classes = self.joint_probabilities().topk(
-            min(k, self.cls.shape[-1]), dim=-1
-        )
+        probabilities, classes = self.joint_probabilities().topk(min(k, self.cls.shape[-1]), dim=-1)
         return probabilities, classes
 
 
@@ -92,6 +90,3 @@ class LossTerms:
     label: Float[Tensor, "batch"]
     teacher: Float[Tensor, "batch"] | None
     total: Float[Tensor, "batch"]
-
-
-

@@ -1,6 +1,8 @@
 """Verbs that look at data and machines, as a user types them."""
 
 import json
+import signal
+from types import SimpleNamespace
 
 import pytest
 from PIL import Image
@@ -60,6 +62,16 @@ def test_dry_run_estimates_and_leaves_nothing(capsys, tmp_path):
     said = capsys.readouterr().out
     assert all(word in said for word in ("a step takes", "the whole run", "memory:", "MB"))
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_interrupted_run_tells_how_to_go_on(number, monkeypatch, capsys, tmp_path):
+    """Exit code 75 for either signal, and a command that can be pasted."""
+    out = tmp_path / "my run"
+    ended = SimpleNamespace(state="interrupted", step=7, stopped_by=number)
+    monkeypatch.setattr("deit.programs.train.train", lambda *_, **__: ended)
+    assert main(["train", "digits", "--out", str(out)]) == 75
+    assert f"go on with: deit train --out '{out}' --resume" in capsys.readouterr().out
 
 
 def test_doctor_tells_what_matters(capsys, tmp_path):

@@ -6,7 +6,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from deit.cli import main as front
 from deit.cli.main import VERBS, main
+from deit.data.images import BadImage
+from deit.data.loader import WorkerDied
 from deit.recipes.book import get_recipe
 from deit.recipes.recipe import override
 from deit.run import folder
@@ -160,6 +163,43 @@ def test_output_that_cannot_be_written_is_refused_first(capsys, tmp_path):
     """Before the model is even loaded."""
     code = run("evaluate", "nothing", "digits", "--json", tmp_path / "absent" / "x.json")
     assert_refused(capsys, code, "x.json cannot be written")
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("doctor", "--json", "absent/x.json"), "absent/x.json cannot be written"),
+        (("data", "preview", "digits", "--epoch", "-1"), "--epoch -1"),
+        (("data", "preview", "digits", "--count", "0"), "--count 0"),
+        (("data", "preview", "digits", "--out", "views.xyz"), ".png"),
+        (("evaluate", "nothing", "digits", "--batch-size", "0"), "--batch-size 0"),
+        (("evaluate", "nothing", "digits", "--workers", "-1"), "--workers -1"),
+        (("teacher", "digits", "--pretrained"), "timm:NAME"),
+    ],
+)
+def test_options_that_cannot_be_are_refused_first(capsys, words, said):
+    """Before data or model are opened."""
+    assert_refused(capsys, run(*words), said)
+
+
+@pytest.mark.parametrize("failure", [BadImage("cat/0.png", "truncated"), WorkerDied("a worker")])
+def test_failures_while_reading_images_are_one_message(capsys, monkeypatch, failure):
+    """Nobody's wrong use: exit code 1, no traceback."""
+
+    def fail(_words):
+        raise failure
+
+    monkeypatch.setattr(front, "load_verb", lambda _name: fail)
+    assert run("train") == 1
+    assert capsys.readouterr().err == f"deit: {failure}\n"
+
+
+def test_shown_sizes_of_an_example_are_said_to_be_those(capsys):
+    """As a comment, so that the output stays YAML; a recipe of fixed size has none."""
+    assert run("recipes", "show", "folder") == 0
+    assert capsys.readouterr().out.startswith("# sized for an example")
+    assert run("recipes", "show", "digits") == 0
+    assert capsys.readouterr().out.startswith("name: digits")
 
 
 @pytest.mark.parametrize("verb", VERBS)

@@ -1,9 +1,11 @@
 """Which parameters decay, and that the optimizer's state survives being written down."""
 
+import pytest
 import timm
 import torch
 from timm.optim import param_groups_weight_decay
 
+from deit.errors import UserError
 from deit.model.build import create_model
 from deit.optim.config import OptimConfig
 from deit.optim.optimizer import (
@@ -82,3 +84,28 @@ def test_adamw_equals_torchs_plain_adamw():
             method.step()
     torch.testing.assert_close(ours.weight, theirs.weight, rtol=1e-12, atol=1e-12)
     torch.testing.assert_close(ours.bias, theirs.bias, rtol=1e-12, atol=1e-12)
+
+
+def test_sgd_without_momentum_takes_the_plain_step():
+    """w - lr * gradient, where torch refuses Nesterov."""
+    model = torch.nn.Linear(2, 1, bias=False)
+    before = model.weight.detach().clone()
+    optimizer = build_optimizer(model, OptimConfig(optimizer="sgd", momentum=0, weight_decay=0))
+    set_learning_rate(optimizer, 0.5)
+    model(torch.tensor([[1.0, 2.0]])).sum().backward()
+    optimizer.step()
+    assert torch.equal(model.weight, before - 0.5 * torch.tensor([[1.0, 2.0]]))
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"optimizer": "adamw", "momentum": 0.5},
+        {"optimizer": "sgd", "betas": (0.8, 0.9)},
+        {"optimizer": "sgd", "eps": 1e-6},
+    ],
+)
+def test_settings_of_the_other_optimizer_are_refused(settings):
+    """They could not act."""
+    with pytest.raises(UserError, match=r"cannot act"):
+        OptimConfig(**settings)

@@ -86,12 +86,11 @@ def make_run(
         write_journal(run, heads, evaluations)
     finished = {
         "state": "finished",
-        "steps": 690,
-        "epochs": 30,
+        "step": 690,
+        "epoch": 30.0,
         "seconds": 84.2,
-        "images_per_second": 612.5,
         "best": {"weights": "ema", "epoch": 28, "top1": 0.9711},
-        "teacher": {"name": "runs/teacher", "top1": 0.9861, "count": 360},
+        "teacher": {"teacher": "runs/teacher", "accuracy": 0.9861, "count": 360},
         "notes": ["360 of 1797 images were set aside for validation."],
         "bad_images": [],
         "evaluations": evaluations,

@@ -5,6 +5,7 @@ import json
 import pytest
 import torch
 
+from deit.errors import UserError
 from deit.run import checkpoint as module
 from deit.run.checkpoint import (
     Checkpoint,
@@ -92,3 +93,46 @@ def test_checkpoint_holds_no_pickle(tmp_path):
     path = save_checkpoint(tmp_path, make(3))
     assert sorted(file.suffix for file in path.iterdir()) == [".json", ".json", ".safetensors"]
     assert json.loads((path / "state.json").read_text())["format"] == "deit-checkpoint/1"
+
+
+def damage(path):
+    (path / "tensors.safetensors").write_bytes(b"")
+
+
+def names(folder):
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_the_new_checkpoint_outlives_damaged_later_ones(tmp_path):
+    """A resume passed over 8 and 9; what it saves at 6 stays, with the whole 5 before it."""
+    save_checkpoint(tmp_path, make(5))
+    for step in (8, 9):
+        damage(save_checkpoint(tmp_path, make(step), keep=3))
+    save_checkpoint(tmp_path, make(6), keep=2)
+    assert names(tmp_path) == ["step-00000005", "step-00000006"]
+    assert load_newest(tmp_path)[0].step == 6
+
+
+def test_a_whole_checkpoint_is_not_given_up_for_a_damaged_one(tmp_path):
+    """With two to keep, the damaged 8 goes and the whole 5 stays beside the new 9."""
+    save_checkpoint(tmp_path, make(5))
+    damage(save_checkpoint(tmp_path, make(8)))
+    save_checkpoint(tmp_path, make(9), keep=2)
+    assert names(tmp_path) == ["step-00000005", "step-00000009"]
+
+
+def test_what_killed_saves_left_is_removed(tmp_path):
+    """Also the temporary folder of a step that is not saved again."""
+    (tmp_path / ".step-00000002.tmp").mkdir()
+    save_checkpoint(tmp_path, make(3))
+    assert names(tmp_path) == ["step-00000003"]
+
+
+def test_checkpoint_of_another_format_is_refused_not_passed_over(tmp_path, monkeypatch):
+    """It is whole: beginning anew beside it would remove it."""
+    save_checkpoint(tmp_path, make(1))
+    monkeypatch.setattr(module, "_FORMAT", "deit-checkpoint/2")
+    save_checkpoint(tmp_path, make(2))
+    monkeypatch.undo()
+    with pytest.raises(UserError, match="deit-checkpoint/2"):
+        load_newest(tmp_path)

@@ -55,3 +55,29 @@ def test_default_name_holds_recipe_data_and_time():
     data = dataclasses.replace(recipe.data, source="/photos/my pets")
     name = folder.default_folder(dataclasses.replace(recipe, data=data)).name
     assert name.startswith("paper-deit-tiny-my-pets-2")
+
+
+def test_changed_data_is_refused_with_what_differs(tmp_path):
+    """Classes, counts and contents, each in its words; the same data passes."""
+    split = {"images": 3, "sha256": "a"}
+    data = {"classes": ["ant", "bee"], "train": split, "val": split, "left_out": []}
+    folder.create(tmp_path / "run", get_recipe("digits"), {}, data)
+    folder.check_same_data(tmp_path / "run", data)
+    other = {
+        "classes": ["ant", "cat"],
+        "train": split | {"images": 4},
+        "val": split | {"sha256": "b"},
+        "left_out": ["x.jpg"],
+    }
+    with pytest.raises(UserError) as caught:
+        folder.check_same_data(tmp_path / "run", other)
+    for text in ("bee", "cat", "train: 3 images then, 4 now", "val: as many", "x.jpg"):
+        assert text in str(caught.value)
+
+
+def test_run_without_its_data_record_is_refused(tmp_path):
+    """Whether the data is the same cannot be known then."""
+    folder.create(tmp_path / "run", get_recipe("digits"), {})
+    (tmp_path / "run" / "data.json").unlink()
+    with pytest.raises(UserError, match=r"data\.json"):
+        folder.check_same_data(tmp_path / "run", {"classes": []})

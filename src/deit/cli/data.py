@@ -8,8 +8,10 @@ from typing import Annotated
 import tyro
 
 from deit.cli.options import metavar, parse
-from deit.cli.tables import check_writable, count_on_terminal
+from deit.cli.tables import check_least, check_writable, count_on_terminal
 from deit.errors import UserError
+
+_PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,11 +43,11 @@ class Preview:
     recipe: Annotated[str, metavar("NAME")] = "folder"
     """Name of a recipe, a YAML file, or a run folder."""
     out: Annotated[Path, metavar("FILE")] = Path("preview.png")
-    """The picture to write: PNG or JPEG."""
+    """The picture to write; its suffix says how: .png, .jpg, .webp and so on."""
     count: Annotated[int, metavar("N")] = 48
     """How many views."""
     epoch: Annotated[int, metavar("N")] = 0
-    """The epoch to show."""
+    """The epoch to show; the first is 0."""
 
 
 def data(arguments: Sequence[str]) -> int:
@@ -107,13 +109,17 @@ def stats(options: Stats) -> int:
 
 def preview(options: Preview) -> int:
     """`deit data preview`."""
+    check_least("--count", options.count, 1)
+    check_least("--epoch", options.epoch, 0)
+    if options.out.suffix.lower() not in _PICTURES:
+        raise UserError(
+            f"--out {options.out}", f"a name that ends in {', '.join(_PICTURES)}", "change the name"
+        )
     check_writable(options.out)
     from deit.cli.recipes import find_recipe
     from deit.data.sources import open_data
     from deit.programs.preview import draw_views
 
-    if options.count < 1:
-        raise UserError(f"--count {options.count}", "from 1", "ask for one view or more")
     recipe = find_recipe(options.recipe, options.data)
     draw_views(recipe, open_data(options.data), options.count, options.epoch).save(options.out)
     print(options.out)  # noqa: T201

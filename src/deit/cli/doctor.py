@@ -13,6 +13,7 @@ from typing import Annotated, Any
 import tyro
 
 from deit.cli.options import parse
+from deit.cli.tables import check_writable
 
 _OPTIONAL = {
     "onnxruntime": ("export", "ONNX teachers and models"),
@@ -32,6 +33,7 @@ class Doctor:
 def doctor(arguments: Sequence[str]) -> int:
     """`deit doctor`."""
     options = parse(Doctor, arguments, verb="doctor")
+    check_writable(options.json)
     findings = examine()
     width = max(map(len, findings))
     for name, value in findings.items():

@@ -39,7 +39,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return load_verb(words[0])(words[1:])
     except UserError as error:
         return _complain(str(error), WRONG_USE)
-    except RunError as error:
+    except _failures() as error:
         return _complain(str(error), FAILED)
     except KeyboardInterrupt:
         return _complain("interrupted", 130)
@@ -82,6 +82,17 @@ usage: deit COMMAND ...
   deit teacher DATA --out runs/teacher          a convnet for your classes, then
   deit distill DATA --teacher runs/teacher      a DeiT that learns from it
 """
+
+
+def _failures() -> tuple[type[Exception], ...]:
+    """What ends a command with one message and code 1.
+
+    The errors of reading images are looked up only where their modules were imported: the overview
+    needs none of them.
+    """
+    elsewhere = (("deit.data.images", "BadImage"), ("deit.data.loader", "WorkerDied"))
+    found = (getattr(sys.modules.get(module), name, RunError) for module, name in elsewhere)
+    return (RunError, *found)
 
 
 def _complain(message: str, code: int) -> int:

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 import tyro
 
 from deit.cli.options import metavar, parse
-from deit.cli.tables import accuracy_table, check_writable, count_on_terminal
+from deit.cli.tables import accuracy_table, check_least, check_writable, count_on_terminal
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,6 +49,8 @@ class Report:
 def evaluate(arguments: Sequence[str]) -> int:
     """`deit evaluate`."""
     options = parse(Evaluate, arguments, verb="evaluate")
+    check_least("--batch-size", options.batch_size, 1)
+    check_least("--workers", options.workers, 0)
     check_writable(options.json, options.predictions)
     from rich.console import Console
 

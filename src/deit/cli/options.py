@@ -29,12 +29,13 @@ class RunOptions:
     """A folder with train/ and val/ of class folders, a folder of class folders,
     torchvision:CIFAR10 and the like, or digits. Left out: what the recipe names."""
     recipe: Annotated[str | None, metavar("NAME")] = None
-    """Name of a recipe; `deit recipes list` shows them. Left out: one that sizes itself to the
-    data (for digits: digits)."""
+    """Name of a recipe (`deit recipes list` shows them), a whole YAML file, or a run folder. Left
+    out: one that sizes itself to the data (for digits: digits)."""
     config: Annotated[
         Path | None, tyro.conf.arg(aliases=["-c"], metavar="FILE", help_behavior_hint="")
     ] = None
-    """A YAML file of recipe fields, set over the recipe; a run's recipe.yaml reruns it."""
+    """A YAML file of recipe fields, set over the recipe. One that holds a whole recipe stands for
+    it: a run's recipe.yaml reruns the run."""
     out: Annotated[Path | None, metavar("DIR")] = None
     """The run's folder; must be new. Left out: runs/<recipe>-<data>-<time>."""
     resume: bool = False

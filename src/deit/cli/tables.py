@@ -51,6 +51,16 @@ def check_writable(*paths: Path | None) -> None:
             )
 
 
+def check_least(option: str, value: int, least: int) -> None:
+    """Refuse a number below the least one that an option takes.
+
+    Raises:
+        UserError: names the option.
+    """
+    if value < least:
+        raise UserError(f"{option} {value}", f"from {least}", "correct the number")
+
+
 def split_table(described: Mapping[str, Any]) -> Table:
     """Sizes and colours of both splits, from `deit.data.check.describe`."""
     table = Table(box=None, pad_edge=False)

@@ -1,20 +1,20 @@
 """`deit train`, `deit distill` and `deit teacher`: words make a recipe, a recipe makes a run."""
 
 import dataclasses
-import signal
-from collections.abc import Callable, Sequence
+import shlex
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
 from deit import config
 from deit.cli.options import RunOptions, metavar, parse, recipe_fields, split_overrides
+from deit.cli.recipes import find_recipe, missing_parts
 from deit.cli.tables import accuracy_table
-from deit.data.sources import open_data
+from deit.distillation.config import DistillationConfig
 from deit.errors import UserError
-from deit.model.variants import ConvNetConfig, named_config
+from deit.model.variants import VisionTransformerConfig, ZooConfig, named_config
 from deit.recipes import book
-from deit.recipes.recipe import Recipe, distilled, second_token, with_second_token
-from deit.recipes.small import DataFacts
+from deit.recipes.recipe import Recipe, second_token, with_second_token
 from deit.run.folder import default_folder, open_run
 
 
@@ -40,11 +40,11 @@ class Distill(RunOptions):
     """Run folder, weights file, timm:NAME, torchvision:NAME or onnx:FILE. Left out: the one that
     the recipe names."""
     kind: Annotated[Literal["hard", "soft"] | None, metavar("hard|soft")] = None
-    """hard: the teacher's decision (Eq. 3 of the paper, the default). soft: its probabilities
-    (Eq. 2)."""
+    """hard: the teacher's decision (Eq. 3 of the paper). soft: its probabilities (Eq. 2). Left out:
+    the recipe's; hard where it has no teacher."""
     form: Annotated[Literal["token", "class"] | None, metavar("token|class")] = None
-    """token: through a distillation token with a head of its own (the default). class: on the class
-    token alone."""
+    """token: through a distillation token with a head of its own. class: on the class token alone.
+    Left out: the recipe's; token where it has no teacher."""
     model: Annotated[str | None, metavar("NAME")] = None
     """Name of the student, for example deit_tiny_distilled_patch16_224."""
 
@@ -53,9 +53,9 @@ class Distill(RunOptions):
 class Teach(RunOptions):
     """Train a convnet on one's own classes, to teach a DeiT with `deit distill`."""
 
-    arch: str = "convnet"
+    arch: Annotated[str | None, metavar("NAME")] = None
     """convnet (ours, for images up to 64 px), another of its sizes, timm:NAME or
-    torchvision:NAME."""
+    torchvision:NAME. Left out: the recipe's."""
     pretrained: bool = False
     """Start a timm or torchvision network from its published weights, with a new last layer."""
 
@@ -72,34 +72,14 @@ def distill(arguments: Sequence[str]) -> int:
     """`deit distill`."""
     words, overrides = split_overrides(arguments)
     options = parse(Distill, words, verb="distill", epilog=recipe_fields)
-
-    def with_teacher(recipe: Recipe) -> Recipe:
-        before = recipe.distillation
-        name = options.teacher or before.teacher
-        if not name:
-            raise UserError(
-                "deit distill without a teacher",
-                "--teacher with a run folder, timm:NAME, torchvision:NAME or onnx:FILE",
-                "`deit teacher DATA` trains one",
-            )
-        if before.needs_teacher and options.kind is None and options.form is None:
-            return dataclasses.replace(
-                recipe, distillation=dataclasses.replace(before, teacher=name)
-            )
-        return distilled(recipe, name, options.kind or "hard", token=options.form != "class")
-
-    recipe = build_recipe(
-        options, overrides, default="folder", model=options.model, change=with_teacher
-    )
-    return carry_out(recipe, options)
+    return carry_out(build_distilled(options, overrides), options)
 
 
 def teacher(arguments: Sequence[str]) -> int:
     """`deit teacher`."""
     words, overrides = split_overrides(arguments)
     options = parse(Teach, words, verb="teacher", epilog=recipe_fields)
-    recipe = build_recipe(options, overrides, default="folder-teacher", model=options.arch)
-    return carry_out(recipe, options)
+    return carry_out(build_teacher(options, overrides), options)
 
 
 def carry_out(recipe: Recipe, options: RunOptions) -> int:
@@ -118,12 +98,53 @@ def carry_out(recipe: Recipe, options: RunOptions) -> int:
     out = options.out or default_folder(recipe)
     result = run_recipe(recipe, out, resume=options.resume, console=console)
     if result.state == "interrupted":
-        print(f"interrupted after step {result.step}; go on with: --out {out} --resume")  # noqa: T201
-        return 130 if result.stopped_by == signal.SIGINT else 75
+        go_on = f"deit train --out {shlex.quote(str(out))} --resume"  # also what distils or teaches
+        print(f"interrupted after step {result.step}; go on with: {go_on}")  # noqa: T201
+        return 75
     report = write_report(out)
     console.print(accuracy_table(result.evaluations))
     print(f"weights: {out}/weights   report: {report}")  # noqa: T201
     return 0
+
+
+def build_distilled(options: Distill, overrides: dict[str, Any]) -> Recipe:
+    """The recipe of `deit distill`."""
+    named: dict[str, Any] = {}
+    if options.teacher is not None:
+        named["distillation.teacher"] = options.teacher
+    if options.kind is not None:
+        named["distillation.kind"] = options.kind
+    if options.form is not None:
+        named["distillation.token"] = options.form == "token"
+    return build_recipe(
+        options,
+        overrides,
+        default="folder",
+        model=options.model,
+        named=named,
+        change=_with_teacher,
+    )
+
+
+def build_teacher(options: Teach, overrides: dict[str, Any]) -> Recipe:
+    """The recipe of `deit teacher`.
+
+    Raises:
+        UserError: for --pretrained with a network that is neither timm's nor torchvision's.
+    """
+    recipe = build_recipe(options, overrides, default="folder-teacher", model=options.arch)
+    if not options.pretrained:
+        return recipe
+    if not isinstance(recipe.model, ZooConfig):
+        raise UserError(
+            f"--pretrained with the network {recipe.model.name}",
+            "--arch timm:NAME or torchvision:NAME, whose weights are published",
+            "add for example --arch timm:resnet18, or leave --pretrained out",
+        )
+    return dataclasses.replace(recipe, model=dataclasses.replace(recipe.model, pretrained=True))
+
+
+Change = Callable[[Recipe, Mapping[str, Any]], Recipe]
 
 
 def build_recipe(
@@ -132,63 +153,131 @@ def build_recipe(
     *,
     default: str,
     model: str | None,
-    change: Callable[[Recipe], Recipe] = lambda recipe: recipe,
+    named: dict[str, Any] | None = None,
+    change: Change = lambda recipe, _stated: recipe,
 ) -> Recipe:
     """The recipe that a command's words describe.
 
-    In this order: the named recipe (on --resume the run's own), the network, the verb's change, the
-    YAML file, the short options, the dotted overrides.
+    In this order: the starting recipe, the verb's change, the network, a YAML file of some fields,
+    the short options, the dotted overrides. On --resume the same words act on the run's own recipe,
+    so that whoever resumes can refuse those that would change it.
+
+    Args:
+        options: the verb's options.
+        overrides: dotted fields with their values.
+        default: the recipe where none is named.
+        model: name of the network, where one was asked for.
+        named: recipe fields that options of the verb give; they win over the YAML file.
+        change: what the verb makes of a recipe, given all the fields that the words state.
     """
-    if options.resume:
-        if options.out is None:
-            raise UserError("--resume without --out", "the folder of the run", "add --out DIR")
-        if options.recipe is None and options.config is None:
-            kept = open_run(options.out)[1]
-            return _with_changes(kept, options, overrides)
     plain_file = config.read_yaml(options.config) if options.config else {}
-    if options.recipe is None and "model" in plain_file:
-        recipe = config.from_plain(Recipe, plain_file)
-    else:
-        recipe = named_recipe(options.recipe or default, options.data)
-        if model is not None:
+    kept = _kept_recipe(options)
+    recipe, some_fields = _starting_recipe(options, overrides, plain_file, kept, default)
+    named = named or {}
+    recipe = change(recipe, some_fields | named | overrides)
+    if model is not None:
+        if recipe.model.name != model or kept is None:
             recipe = _with_model(recipe, model)
-        recipe = config.merge(change(recipe), plain_file)
-    return _with_changes(recipe, options, overrides)
-
-
-def named_recipe(name: str, source: str | None) -> Recipe:
-    """A recipe by its name, sized to the data where it sizes itself, and said so."""
-    if source == "digits" and name in ("folder", "folder-teacher"):
-        name = name.replace("folder", "digits")
-    if name not in book.SIZED_RECIPES:
-        return book.get_recipe(name)
-    facts = _facts(source)
-    recipe = book.get_recipe(name, facts)
-    print(  # noqa: T201
-        f"recipe {name}: sized to {facts.num_images:,} images of about {facts.image_size} px: "
-        f"{recipe.model.name}, {recipe.epochs} epochs, batch {recipe.batch_size}"
-    )
+        named = named | {"model.name": model, "model.kind": recipe.model.kind}
+    unnamed = {path: value for path, value in some_fields.items() if path not in named}
+    recipe = _with_changes(config.override(recipe, unnamed), options, overrides)
+    if kept is not None and not recipe.data.source:
+        recipe = config.override(recipe, {"data.source": kept.data.source})
     return recipe
 
 
-def _facts(source: str | None) -> DataFacts:
-    if source is None:
+def _kept_recipe(options: RunOptions) -> Recipe | None:
+    """On --resume the recipe of the run, else None."""
+    if not options.resume:
+        return None
+    if options.out is None:
+        raise UserError("--resume without --out", "the folder of the run", "add --out DIR")
+    return open_run(options.out)[1]
+
+
+def _starting_recipe(
+    options: RunOptions,
+    overrides: Mapping[str, Any],
+    plain_file: Mapping[str, Any],
+    kept: Recipe | None,
+    default: str,
+) -> tuple[Recipe, dict[str, Any]]:
+    """The recipe that options change, and the fields of a file that are still to be set over it.
+
+    A file with every part of a recipe is itself where to start; so is on --resume the run's recipe,
+    unless another is named.
+    """
+    fields = _flat(plain_file)
+    is_whole = not missing_parts(plain_file)
+    if options.recipe is None and is_whole:
+        return config.from_plain(Recipe, plain_file), {}
+    if options.recipe is None and kept is not None:
+        return kept, fields
+    kept_source = kept.data.source if kept is not None else None
+    given = options.data or overrides.get("data.source") or fields.get("data.source")
+    source = config.convert(str, given or kept_source or "", "recipe.data.source") or None
+    name = options.recipe or default
+    if source is None and name in book.SIZED_RECIPES:
         raise UserError("no data given", "DATA", "name a folder of images, or digits")
-    return DataFacts.of(open_data(source))
+    recipe = find_recipe(name, source)
+    return (config.override(recipe, fields), {}) if is_whole else (recipe, fields)
+
+
+def _flat(plain: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """The leaves of nested dictionaries under their dotted paths."""
+    flat: dict[str, Any] = {}
+    for key, value in plain.items():
+        path = f"{prefix}{key}"
+        flat |= _flat(value, f"{path}.") if isinstance(value, Mapping) else {path: value}
+    return flat
+
+
+def _with_teacher(recipe: Recipe, stated: Mapping[str, Any]) -> Recipe:
+    """The recipe with a teacher.
+
+    Kind and token are what is stated, else the recipe's own where it has a teacher, else hard
+    labels through the token. Weight and temperature stay as long as the kind does.
+    """
+    before = recipe.distillation
+    name = stated.get("distillation.teacher") or before.teacher
+    if not name:
+        raise UserError(
+            "deit distill without a teacher",
+            "--teacher with a run folder, timm:NAME, torchvision:NAME or onnx:FILE",
+            "`deit teacher DATA` trains one",
+        )
+    kind = stated.get("distillation.kind")
+    if kind not in ("soft", "hard"):
+        kind = before.kind if before.needs_teacher else "hard"
+    token = stated.get("distillation.token", before.token if before.needs_teacher else True)
+    token = config.convert(bool, token, "recipe.distillation.token")
+    if before.needs_teacher and kind == before.kind:
+        distillation = dataclasses.replace(before, teacher=name, token=token)
+    else:
+        least = before.min_teacher_accuracy
+        distillation = DistillationConfig.of_paper(
+            kind, teacher=name, token=token, min_teacher_accuracy=least
+        )
+    network = with_second_token(recipe.model, "distillation" if token else "none")
+    return dataclasses.replace(recipe, model=network, distillation=distillation)
 
 
 def _with_model(recipe: Recipe, name: str) -> Recipe:
-    """The recipe with another network; the views follow its image size."""
+    """The recipe with another network; views follow its image size, tokens the recipe."""
     chosen = named_config(name)
-    if ":" in name or isinstance(chosen, ConvNetConfig):
+    if not isinstance(chosen, VisionTransformerConfig):
         chosen = dataclasses.replace(chosen, img_size=recipe.model.img_size)
-    if second_token(chosen) == "distillation" and not recipe.distillation.needs_teacher:
-        chosen = with_second_token(chosen, "none")  # until the verb adds a teacher
+    chosen = with_second_token(chosen, second_token(recipe.model))
     return dataclasses.replace(recipe, model=chosen)
 
 
 def _with_changes(recipe: Recipe, options: RunOptions, overrides: dict[str, Any]) -> Recipe:
     changes = options.changes() | overrides
     if options.data is not None:
+        stated = overrides.get("data.source", options.data)
+        if stated != options.data:
+            raise UserError(
+                f"DATA = {options.data} with data.source = {stated}", "one of them", "leave one out"
+            )
         changes["data.source"] = options.data
     return config.override(recipe, changes)

@@ -255,7 +255,7 @@ def _rows(
             raise UserError(
                 f"{name} answers with numbers that are not finite",
                 "finite logits",
-                "use --run.precision float32; else the weights are damaged or training diverged",
+                "use float32 precision; else the weights are damaged or training diverged",
             )
         of_label = logs.gather(1, labels[:, None])  # [batch, 1]
         lower = torch.arange(logs.shape[1]) < labels[:, None]

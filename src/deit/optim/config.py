@@ -1,6 +1,6 @@
 """The fields of a recipe that steer optimizer, learning rate and weight average; no torch here."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Literal
 
 from deit.errors import UserError
@@ -8,7 +8,10 @@ from deit.errors import UserError
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class OptimConfig:
-    """Which optimizer, how fast, how much decay (Table 9 of the paper)."""
+    """Which optimizer, how fast, how much decay (Table 9 of the paper).
+
+    A setting of the other optimizer raises, unless it is left at its default.
+    """
 
     optimizer: Literal["adamw", "sgd"] = "adamw"
     """AdamW in all the paper's recipes; SGD with momentum for the ablation of Table 8."""
@@ -23,7 +26,7 @@ class OptimConfig:
     eps: float = 1e-8
     """AdamW's term in the denominator."""
     momentum: float = 0.9
-    """SGD's momentum (Nesterov)."""
+    """SGD's momentum (Nesterov); 0 is SGD without."""
     clip_norm: float | None = None
     """Largest global gradient norm; none in the paper."""
     accumulate: int = 1
@@ -43,6 +46,18 @@ class OptimConfig:
             "above 0, or none",
         )
         _require(self.accumulate >= 1, f"optim.accumulate = {self.accumulate}", "from 1")
+        for name in {"adamw": ("momentum",), "sgd": ("betas", "eps")}[self.optimizer]:
+            self._require_default(name)
+
+    def _require_default(self, name: str) -> None:
+        default = {field.name: field.default for field in fields(self)}[name]
+        value = getattr(self, name)
+        if value != default:
+            raise UserError(
+                f"recipe.optim.{name} = {value!r}",
+                f"{default!r} with optim.optimizer = {self.optimizer}, where it cannot act",
+                f"leave out optim.{name}, or choose another optimizer",
+            )
 
     def peak_lr(self, batch_size: int) -> float:
         """The learning rate at its peak: ``lr * batch_size / lr_batch``."""

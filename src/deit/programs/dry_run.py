@@ -11,14 +11,17 @@ from pathlib import Path
 import torch
 
 from deit.data import order
-from deit.data.loader import TrainLoader
-from deit.measuring.evaluate import evaluate
-from deit.programs.prepare import examine_teacher, open_checked_data, resolve
+from deit.data.sources import DataSet
+from deit.programs.prepare import check_data, examine_teacher, load_teacher, open_data, resolve
 from deit.programs.step import (
+    Parts,
     ask_teacher,
+    build_loader,
     build_parts,
     capture,
-    model_preprocess,
+    checkpoint_steps,
+    evaluate_model,
+    evaluation_steps,
     prepare_batch,
     take_step,
 )
@@ -28,7 +31,7 @@ from deit.run.checkpoint import save_checkpoint
 from deit.run.progress import clock
 
 STEPS = 2
-EVALUATED = 512
+EVALUATED = 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,21 +80,16 @@ def dry_run(recipe: Recipe, say: Callable[[str], None]) -> DryRun:
     Raises:
         UserError: whatever `train` would refuse before its first step.
     """
-    data = open_checked_data(recipe, say)
+    machine.resolve_device(recipe.run.device)  # a wrong name is cheaper to tell before the data
+    data = open_data(recipe, say)
     recipe = resolve(recipe, data)
     device = machine.resolve_device(recipe.run.device)
-    teacher, _ = examine_teacher(recipe, data, None, device, say)
+    teacher = load_teacher(recipe, data, device)
+    data, _ = check_data(recipe, data, say)
+    teacher, _ = examine_teacher(recipe, data, teacher, device, say)
     steps_per_epoch = order.steps_per_epoch(len(data.train), recipe.batch_size)
     parts = build_parts(recipe, steps_per_epoch, device, teacher)
-    loader = TrainLoader(
-        data.train,
-        recipe.views,
-        recipe.order,
-        image_size=recipe.model.img_size,
-        seed=recipe.seed,
-        batch_size=recipe.batch_size,
-        workers=recipe.run.workers,
-    )
+    loader = build_loader(recipe, data, device)
     marks = []
     for step, host in enumerate(loader.batches(0, STEPS)):
         batch = prepare_batch(parts, host)
@@ -99,18 +97,7 @@ def dry_run(recipe: Recipe, say: Callable[[str], None]) -> DryRun:
         marks.append(time.perf_counter())
     step_seconds = marks[-1] - marks[-2]
 
-    count = min(len(data.val), EVALUATED)
-    began = time.perf_counter()
-    evaluate(
-        parts.model,
-        data.val,
-        preprocess=model_preprocess(recipe),
-        batch_size=recipe.run.eval_batch_size,
-        device=device,
-        precision=recipe.run.precision,
-        limit=count,
-    )
-    evaluation_seconds = (time.perf_counter() - began) * len(data.val) / count
+    evaluation_seconds = _time_evaluation(parts, data)
 
     with tempfile.TemporaryDirectory() as folder:
         began = time.perf_counter()
@@ -119,7 +106,8 @@ def dry_run(recipe: Recipe, say: Callable[[str], None]) -> DryRun:
         checkpoint_bytes = sum(path.stat().st_size for path in saved.iterdir())
 
     total_steps = recipe.epochs * steps_per_epoch
-    evaluations = -(-recipe.epochs // recipe.run.eval_epochs) * (2 if parts.ema else 1)
+    evaluations = len(evaluation_steps(recipe, steps_per_epoch)) * (2 if parts.ema else 1)
+    saves = len(checkpoint_steps(recipe, steps_per_epoch))
     return DryRun(
         total_steps=total_steps,
         step_seconds=step_seconds,
@@ -128,10 +116,28 @@ def dry_run(recipe: Recipe, say: Callable[[str], None]) -> DryRun:
         checkpoint_bytes=checkpoint_bytes,
         total_seconds=total_steps * step_seconds
         + evaluations * evaluation_seconds
-        + recipe.epochs * save_seconds,
+        + saves * save_seconds,
         memory_bytes=_peak_memory(),
         gpu_memory_bytes=torch.cuda.max_memory_allocated() if device.type == "cuda" else 0,
     )
+
+
+def _time_evaluation(parts: Parts, data: DataSet) -> float:
+    """Seconds that an evaluation of the whole split takes, from its first batches.
+
+    The first batch holds the start of worker processes, which comes once however many follow.
+    """
+    began = time.perf_counter()
+    marks: list[tuple[int, float]] = []
+
+    def mark(done: int, _count: int) -> None:
+        marks.append((done, time.perf_counter() - began))
+
+    evaluate_model(parts, parts.model, data, limit=EVALUATED, progress=mark)
+    (first, first_seconds), (last, last_seconds) = marks[0], marks[-1]
+    if last == first:
+        return first_seconds * len(data.val) / first
+    return first_seconds + (last_seconds - first_seconds) * (len(data.val) - first) / (last - first)
 
 
 def _peak_memory() -> int:

@@ -1,12 +1,16 @@
 """What stands before the first step: checked data, a resolved recipe, a proven teacher."""
 
 import dataclasses
+import hashlib
 from collections.abc import Callable
+from typing import Any
 
+import numpy as np
 import torch
 
 from deit import artifacts
 from deit.data import check, sources
+from deit.data.images import BadImage
 from deit.distillation.teacher import Teacher
 from deit.errors import UserError
 from deit.measuring import gate
@@ -15,11 +19,11 @@ from deit.recipes.recipe import Recipe
 from deit.run import machine
 
 
-def open_checked_data(recipe: Recipe, say: Callable[[str], None]) -> sources.DataSet:
-    """Open the data that the recipe names and look at every image.
+def open_data(recipe: Recipe, say: Callable[[str], None]) -> sources.DataSet:
+    """Open the data that the recipe names and pass its notes on; no image is read.
 
     Raises:
-        UserError: names the broken images, unless the recipe says to leave them out.
+        UserError: when none is named, or it cannot be opened.
     """
     config = recipe.data
     if not config.source:
@@ -27,10 +31,21 @@ def open_checked_data(recipe: Recipe, say: Callable[[str], None]) -> sources.Dat
     data = sources.open_data(config.source, images_per_class=config.images_per_class)
     for note in data.notes:
         say(note)
+    return data
+
+
+def check_data(
+    recipe: Recipe, data: sources.DataSet, say: Callable[[str], None]
+) -> tuple[sources.DataSet, list[BadImage]]:
+    """Look at every image, as the recipe says; the data without the bad ones, and those.
+
+    Raises:
+        UserError: names the broken images, unless the recipe says to leave them out.
+    """
     if recipe.run.check_images == "none":
-        return data
+        return data, []
     bad = check.check_images(data, how=recipe.run.check_images)
-    if bad and config.bad_images == "refuse":
+    if bad and recipe.data.bad_images == "refuse":
         listed = "\n  ".join(str(problem) for problem in bad[:20])
         more = f"\n  and {len(bad) - 20} more" if len(bad) > 20 else ""
         raise UserError(
@@ -41,7 +56,19 @@ def open_checked_data(recipe: Recipe, say: Callable[[str], None]) -> sources.Dat
     data = check.leave_out(data, bad)
     if bad:
         say(data.notes[-1])
-    return data
+    return data, bad
+
+
+def fingerprint(data: sources.DataSet) -> dict[str, Any]:
+    """What identifies a data set: class names, and count and SHA-256 of names and labels per split.
+
+    The pixels are not read: an image that was changed under its old name is not noticed.
+    """
+    return {
+        "classes": list(data.classes.names),
+        "train": _fingerprint_split(data.train),
+        "val": _fingerprint_split(data.val),
+    }
 
 
 def resolve(recipe: Recipe, data: sources.DataSet) -> Recipe:
@@ -74,6 +101,18 @@ def resolve(recipe: Recipe, data: sources.DataSet) -> Recipe:
     )
 
 
+def load_teacher(recipe: Recipe, data: sources.DataSet, device: torch.device) -> Teacher | None:
+    """The teacher that the recipe names, for the classes of the data; None where it needs none.
+
+    Raises:
+        UserError: when it cannot be loaded or its classes do not fit.
+    """
+    if not recipe.distillation.needs_teacher:
+        return None
+    dtype = torch.bfloat16 if recipe.run.precision == "bfloat16" else torch.float32
+    return artifacts.load_teacher(recipe.distillation.teacher, data.classes, device, dtype)
+
+
 def examine_teacher(
     recipe: Recipe,
     data: sources.DataSet,
@@ -81,7 +120,7 @@ def examine_teacher(
     device: torch.device,
     say: Callable[[str], None],
 ) -> tuple[Teacher | None, gate.Examination | None]:
-    """Load the recipe's teacher unless one is given, and measure it on the validation split.
+    """Measure the teacher on the validation split; load the recipe's unless one is given.
 
     Returns:
         The teacher and what was measured; None twice where the recipe needs no teacher.
@@ -92,10 +131,19 @@ def examine_teacher(
     if not recipe.distillation.needs_teacher:
         return None, None
     if teacher is None:
-        dtype = torch.bfloat16 if recipe.run.precision == "bfloat16" else torch.float32
-        teacher = artifacts.load_teacher(recipe.distillation.teacher, data.classes, device, dtype)
+        teacher = load_teacher(recipe, data, device)
+    assert teacher is not None  # the recipe needs one
     examined = gate.check_teacher(
         teacher, data.val, recipe.distillation, model_preprocess(recipe), workers=recipe.run.workers
     )
     say(str(examined))
     return teacher, examined
+
+
+def _fingerprint_split(source: sources.Source) -> dict[str, Any]:
+    names = "\0".join(source.names).encode("utf-8", "surrogatepass")
+    labels = np.asarray(source.labels, dtype="<i8").tobytes()
+    return {
+        "images": len(source),
+        "sha256": hashlib.sha256(names + b"\0" + labels).hexdigest(),
+    }

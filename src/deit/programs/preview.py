@@ -5,10 +5,9 @@ import dataclasses
 import torch
 from PIL import Image
 
-from deit.data.loader import TrainLoader
 from deit.data.render_device import finish_batch, to_pixels
 from deit.data.sources import DataSet
-from deit.programs.step import model_preprocess
+from deit.programs.step import build_loader, model_preprocess
 from deit.recipes.recipe import Recipe
 from deit.report.gallery import heaviest_targets
 from deit.report.sheet import image_sheet
@@ -24,18 +23,12 @@ def draw_views(recipe: Recipe, data: DataSet, count: int, epoch: int = 0) -> Ima
         epoch: the epoch, from 0.
     """
     recipe = dataclasses.replace(
-        recipe, model=dataclasses.replace(recipe.model, num_classes=len(data.classes))
+        recipe,
+        model=dataclasses.replace(recipe.model, num_classes=len(data.classes)),
+        run=dataclasses.replace(recipe.run, workers=0),
     )
     preprocess = model_preprocess(recipe)
-    loader = TrainLoader(
-        data.train,
-        recipe.views,
-        recipe.order,
-        image_size=recipe.model.img_size,
-        seed=recipe.seed,
-        batch_size=recipe.batch_size,
-        workers=0,
-    )
+    loader = build_loader(recipe, data, torch.device("cpu"))
     first = epoch * loader.steps_per_epoch
     batches = [
         finish_batch(

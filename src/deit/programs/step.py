@@ -1,4 +1,4 @@
-"""One training step, and everything that a step changes.
+"""One training step, everything that a step changes, and how that is measured.
 
 A step is a function of its number: the batch it gets, the mixing, the dropped layers, the learning
 rate and even dropout's seed follow from (recipe, step). What it changes stands in `Parts`.
@@ -14,13 +14,15 @@ import torch
 from torch import Tensor, nn
 
 from deit import randomness
+from deit.data.loader import TrainLoader
 from deit.data.plan import keep_masks
 from deit.data.preprocess import Preprocess
 from deit.data.render_device import HostBatch, finish_batch
-from deit.data.sources import Source
+from deit.data.sources import DataSet, Source
 from deit.distillation.loss import compute_loss
 from deit.distillation.teacher import Teacher
 from deit.errors import RunError
+from deit.measuring.evaluate import Evaluation, evaluate
 from deit.model.build import build_model
 from deit.optim.ema import Ema
 from deit.optim.optimizer import (
@@ -34,6 +36,10 @@ from deit.recipes.recipe import Recipe
 from deit.run.checkpoint import Checkpoint
 from deit.run.machine import autocast
 from deit.tensors import TrainBatch, TwoHeads
+
+ALONE = 2000
+"""Up to so many validation images are read in the training process itself: an evaluation starts its
+own worker processes, and for so few that takes longer than the decoding that it would save."""
 
 
 @dataclass(slots=True)
@@ -49,7 +55,7 @@ class Parts:
         optimizer: its optimizer.
         ema: the average of its weights, or None.
         teacher: the frozen teacher, or None.
-        best: the best evaluation so far: weights, epoch, step, top1, nll.
+        best: the best evaluation so far: weights, epoch, step, top1.
     """
 
     recipe: Recipe
@@ -80,6 +86,34 @@ def build_parts(
     )
 
 
+def build_loader(recipe: Recipe, data: DataSet, device: torch.device) -> TrainLoader:
+    """The rendered training views of a recipe, from any step on."""
+    return TrainLoader(
+        data.train,
+        recipe.views,
+        recipe.order,
+        image_size=recipe.model.img_size,
+        seed=recipe.seed,
+        batch_size=recipe.batch_size,
+        workers=recipe.run.workers,
+        pin_memory=device.type == "cuda",
+    )
+
+
+def evaluation_steps(recipe: Recipe, steps_per_epoch: int) -> set[int]:
+    """The numbers of finished steps after which the model is evaluated, the last among them."""
+    every = recipe.run.eval_epochs * steps_per_epoch
+    total = recipe.epochs * steps_per_epoch
+    return {*range(every, total + 1, every), total}
+
+
+def checkpoint_steps(recipe: Recipe, steps_per_epoch: int) -> set[int]:
+    """The numbers of finished steps after which a checkpoint is saved, unless a stop adds one."""
+    every, total = recipe.run.checkpoint_steps, recipe.epochs * steps_per_epoch
+    between = set(range(every, total + 1, every)) if every else set()
+    return evaluation_steps(recipe, steps_per_epoch) | between
+
+
 def prepare_batch(parts: Parts, host: HostBatch) -> TrainBatch:
     """The rendered batch on the device: normalised, erased, mixed, with its target rows."""
     recipe = parts.recipe
@@ -98,6 +132,29 @@ def model_preprocess(recipe: Recipe) -> Preprocess:
     """The evaluation transform that belongs to the recipe's model."""
     return Preprocess.build(
         recipe.preprocess, image_size=recipe.model.img_size, channels=recipe.model.in_chans
+    )
+
+
+def evaluate_model(
+    parts: Parts,
+    model: nn.Module,
+    data: DataSet,
+    *,
+    limit: int | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> Evaluation:
+    """The accuracy of a model of this run on the validation split, or on its first images."""
+    recipe = parts.recipe
+    return evaluate(
+        model,
+        data.val,
+        preprocess=model_preprocess(recipe),
+        batch_size=recipe.run.eval_batch_size,
+        workers=recipe.run.workers if len(data.val) > ALONE else 0,
+        device=parts.device,
+        precision=recipe.run.precision,
+        limit=limit,
+        progress=progress,
     )
 
 
@@ -153,14 +210,24 @@ def take_step(
     return measured
 
 
-def capture(parts: Parts, step: int, evaluations: dict[str, Any]) -> Checkpoint:
-    """Everything that the next steps depend on; random states are not among it, there are none."""
+def capture(
+    parts: Parts, step: int, evaluations: dict[str, Any], seconds: float = 0.0
+) -> Checkpoint:
+    """Everything that the next steps depend on; random states are not among it, there are none.
+
+    Args:
+        parts: what the steps changed.
+        step: number of finished steps.
+        evaluations: the last evaluation.
+        seconds: time that the run has taken so far, over all its parts.
+    """
     tensors = {f"model.{name}": value for name, value in parts.model.state_dict().items()}
     if parts.ema is not None:
         tensors |= {f"ema.{name}": value for name, value in parts.ema.model.state_dict().items()}
     optimizer = optimizer_tensors(parts.model, parts.optimizer)
     tensors |= {f"optimizer.{name}": value for name, value in optimizer.items()}
-    return Checkpoint(step, tensors, {"best": parts.best, "evaluations": evaluations})
+    state = {"best": parts.best, "evaluations": evaluations, "seconds": seconds}
+    return Checkpoint(step, tensors, state)
 
 
 def restore(parts: Parts, checkpoint: Checkpoint) -> None:

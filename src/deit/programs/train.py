@@ -16,16 +16,27 @@ from torch import Tensor, nn
 
 from deit import artifacts
 from deit.data import order, sources
-from deit.data.loader import TrainLoader
+from deit.data.images import BadImage
 from deit.data.render_device import to_pixels
 from deit.distillation.teacher import Teacher
-from deit.measuring.evaluate import Evaluation, evaluate
-from deit.programs.prepare import examine_teacher, open_checked_data, resolve
+from deit.measuring.evaluate import Evaluation
+from deit.programs.prepare import (
+    check_data,
+    examine_teacher,
+    fingerprint,
+    load_teacher,
+    open_data,
+    resolve,
+)
 from deit.programs.step import (
     Parts,
     ask_teacher,
+    build_loader,
     build_parts,
     capture,
+    checkpoint_steps,
+    evaluate_model,
+    evaluation_steps,
     model_preprocess,
     prepare_batch,
     restore,
@@ -60,7 +71,7 @@ class TrainResult:
         step: number of finished steps.
         evaluations: the last evaluation, ``{"raw": {"class": {...}, ...}, "ema": ...}``.
         best: the best evaluation of the run: weights, epoch, step, top1 of the joint decision.
-        seconds: wall time of this process's part.
+        seconds: wall time of all parts of the run, as far as they were saved.
         stopped_by: number of the signal that interrupted the run, or None.
     """
 
@@ -100,43 +111,49 @@ def train(
     """
     started = time.perf_counter()
     monitor, path = Monitor(console), Path(out)
+
+    # 1. The data, opened and not yet read: what is cheap to refuse is refused first.
+    machine.resolve_device(recipe.run.device)
     if not resume:
         run_folder.check_new(path)
-
-    # 1. The data: one list of classes, and every image looked at before time is spent on it.
-    if data is None:
-        data = open_checked_data(recipe, monitor.say)
+    if opened := data is None:
+        data = open_data(recipe, monitor.say)
 
     # 2. The recipe, resolved for this data and this machine: nothing in it is open any more.
     recipe = resolve(recipe, data)
     device = machine.resolve_device(recipe.run.device)
+    identity = fingerprint(data)
     if resume:
         run_folder.check_same_recipe(run_folder.open_run(path)[1], recipe, path)
+        run_folder.check_same_data(path, identity)
 
-    # 3. The teacher: frozen, and measured on the validation split before it may teach.
+    # 3. The teacher, frozen, and the images: all are looked at before time is spent on them, and
+    #    the teacher is measured on the validation split before it may teach.
+    if teacher is None:
+        teacher = load_teacher(recipe, data, device)
+    bad: list[BadImage] = []
+    if opened:
+        data, bad = check_data(recipe, data, monitor.say)
+    left_out = {"left_out": [problem.name for problem in bad]}
+    if resume:
+        run_folder.check_same_data(path, left_out)
     teacher, examined = examine_teacher(recipe, data, teacher, device, monitor.say)
 
     # 4. Model, optimizer and average: as the seed makes them, or as a checkpoint left them.
     steps_per_epoch = order.steps_per_epoch(len(data.train), recipe.batch_size)
     total_steps = recipe.epochs * steps_per_epoch
     parts = build_parts(recipe, steps_per_epoch, device, teacher)
-    step = 0
+    step, evaluations, final = 0, dict[str, Any](), None
     if resume:
-        folder, (step, evaluations) = RunFolder(path), resume_from(path, parts, monitor)
+        folder = RunFolder(path)
+        step, evaluations, seconds = resume_from(path, parts, monitor)
+        started -= seconds
     else:
-        folder = run_folder.create(path, recipe, machine.describe_environment(device))
-        evaluations = {}
+        environment = machine.describe_environment(device)
+        folder = run_folder.create(path, recipe, environment, identity | left_out)
 
     # 5. The views: rendered by workers, from any step on.
-    loader = TrainLoader(
-        data.train,
-        recipe.views,
-        recipe.order,
-        image_size=recipe.model.img_size,
-        seed=recipe.seed,
-        batch_size=recipe.batch_size,
-        workers=recipe.run.workers,
-    )
+    loader = build_loader(recipe, data, device)
 
     # 6. The steps: step k depends on k and the weights, on nothing else that ran before it.
     journal = Journal(folder.metrics, resume_step=step if resume else None)
@@ -144,6 +161,8 @@ def train(
     monitor.say(describe_run(parts, data, total_steps, path))
     pace = Pace(total_steps, step, recipe.batch_size)
     end = total_steps if stop_step is None else min(stop_step, total_steps)
+    evaluated = evaluation_steps(recipe, steps_per_epoch)
+    saved = checkpoint_steps(recipe, steps_per_epoch) | {end}
     with listen_for_stop() as stop, monitor.steps(step, total_steps):
         for host in loader.batches(step, end):
             batch = prepare_batch(parts, host)
@@ -152,22 +171,20 @@ def train(
                 keep_views(folder, parts, batch, teacher_logits, data)
             measured = take_step(parts, batch, teacher_logits, step, data.train)
             step += 1
-            epoch_ends = step % steps_per_epoch == 0
             if step % recipe.run.log_steps == 0 or step == end:
                 measured |= pace.measure(step, loader.seconds_waiting)
                 journal.write("step", step, epoch=step / steps_per_epoch, **measured)
                 monitor.step(step, progress_line(step, parts, measured, pace))
-            if step == total_steps or (
-                epoch_ends and (step // steps_per_epoch) % recipe.run.eval_epochs == 0
-            ):
+            if step in evaluated:
                 with pace.pause():
-                    evaluations = evaluate_and_keep(folder, parts, data, journal, step)
+                    evaluations, final = evaluate_and_keep(folder, parts, data, journal, step)
                     monitor.say(evaluation_line(evaluations, parts, step))
-            if epoch_ends or step == end or stop or is_multiple(step, recipe.run.checkpoint_steps):
+            stopping = bool(stop)  # read once: a signal from here on waits for the next step
+            if step in saved or stopping:
                 with pace.pause():
-                    state = capture(parts, step, evaluations)
+                    state = capture(parts, step, evaluations, time.perf_counter() - started)
                     save_checkpoint(folder.checkpoints, state, recipe.run.keep_checkpoints)
-            if stop:
+            if stopping:
                 break
 
     # 7. The result: last weights, a prediction for every validation image, how it all went.
@@ -184,57 +201,56 @@ def train(
         stopped_by=stop.signal_number,
     )
     if finished:
-        keep_predictions(folder, parts, data)
-    write_result(folder, result, data, examined)
+        keep_predictions(folder, final or evaluate_model(parts, parts.model, data), data)
+    write_result(
+        folder,
+        result,
+        epoch=step / steps_per_epoch,
+        teacher=None if examined is None else examined.to_json(),
+        notes=list(data.notes),
+        bad_images=[{"name": problem.name, "reason": problem.reason} for problem in bad],
+    )
     return result
 
 
-def resume_from(path: Path, parts: Parts, monitor: Monitor) -> tuple[int, dict[str, Any]]:
-    """Load the newest whole checkpoint of a run; the step to go on from and its evaluation."""
+def resume_from(path: Path, parts: Parts, monitor: Monitor) -> tuple[int, dict[str, Any], float]:
+    """Load the newest whole checkpoint of a run; its step, its evaluation, the seconds so far."""
     checkpoint, skipped = load_newest(RunFolder(path).checkpoints)
     for reason in skipped:
         monitor.say(f"passed over a checkpoint: {reason}")
     if checkpoint is None:
         monitor.say("no checkpoint yet: starting from step 0")
-        return 0, {}
+        return 0, {}, 0.0
     restore(parts, checkpoint)
     monitor.say(f"resuming after step {checkpoint.step}")
-    return checkpoint.step, checkpoint.state["evaluations"]
+    return checkpoint.step, checkpoint.state["evaluations"], checkpoint.state["seconds"]
 
 
 def evaluate_and_keep(
     folder: RunFolder, parts: Parts, data: sources.DataSet, journal: Journal, step: int
-) -> dict[str, Any]:
+) -> tuple[dict[str, Any], Evaluation]:
     """Evaluate raw and averaged weights, write both, and keep the better as best.
 
     Best is the highest joint top-1 on the validation split, of either kind of weights; of equals
     the earlier. It was chosen on that split, so its accuracy there is slightly flattering.
+
+    Returns:
+        the figures of each kind of weights, and all that the raw ones said.
     """
     evaluations: dict[str, Any] = {}
+    answers: dict[str, Evaluation] = {}
     epoch = step / parts.steps_per_epoch
     models = {"raw": parts.model} | ({"ema": parts.ema.model} if parts.ema is not None else {})
     for kind, model in models.items():
-        evaluations[kind] = measured = evaluate_model(parts, model, data).to_json()
+        answers[kind] = evaluate_model(parts, model, data)
+        evaluations[kind] = measured = answers[kind].to_json()
         journal.write("evaluation", step, epoch=epoch, weights=kind, **measured)
         save_weights(folder, "last" if kind == "raw" else "ema", model, parts.recipe, data)
         head = measured.get("joint", measured["class"])
         if head["top1"] > parts.best.get("top1", -1.0):
             parts.best = {"weights": kind, "epoch": epoch, "step": step, "top1": head["top1"]}
             save_weights(folder, "best", model, parts.recipe, data)
-    return evaluations
-
-
-def evaluate_model(parts: Parts, model: nn.Module, data: sources.DataSet) -> Evaluation:
-    """The accuracy of a model of this run on the validation split."""
-    recipe = parts.recipe
-    return evaluate(
-        model,
-        data.val,
-        preprocess=model_preprocess(recipe),
-        batch_size=recipe.run.eval_batch_size,
-        device=parts.device,
-        precision=recipe.run.precision,
-    )
+    return evaluations, answers["raw"]
 
 
 def save_weights(
@@ -305,9 +321,8 @@ def keep_views(
     )
 
 
-def keep_predictions(folder: RunFolder, parts: Parts, data: sources.DataSet) -> None:
+def keep_predictions(folder: RunFolder, evaluation: Evaluation, data: sources.DataSet) -> None:
     """Write the final weights' decision on every validation image, and picture its worst errors."""
-    evaluation = evaluate_model(parts, parts.model, data)
     evaluation.write_predictions(folder.predictions)
     worst = evaluation.most_confident_mistakes(MAX_MISTAKES)
     images = [data.val.read(mistake.sample) for mistake in worst]
@@ -315,17 +330,8 @@ def keep_predictions(folder: RunFolder, parts: Parts, data: sources.DataSet) -> 
     save_mistakes(folder.path, images, entries)
 
 
-def write_result(
-    folder: RunFolder, result: TrainResult, data: sources.DataSet, examined: Any
-) -> None:
+def write_result(folder: RunFolder, result: TrainResult, **more: Any) -> None:
     """Write result.json: the state of the run and its figures."""
     values = dataclasses.asdict(result)
     del values["path"]
-    values["teacher"] = None if examined is None else examined.to_json()
-    values["notes"] = list(data.notes)
-    run_folder.write_json(folder.result, values)
-
-
-def is_multiple(step: int, every: int) -> bool:
-    """Whether something that happens every so many steps is due; 0 is never."""
-    return every > 0 and step % every == 0
+    run_folder.write_json(folder.result, values | more)

@@ -88,27 +88,27 @@ class RunRecord:
     def teacher(self) -> tuple[str, float | None]:
         """The teacher's name and its validation accuracy; empty and None where there is none."""
         measured = self.result.get("teacher") or {}
-        name = recipe_value(self.recipe, "distillation.teacher") or measured.get("name") or ""
-        return str(name), measured.get("top1", measured.get("accuracy"))
+        name = recipe_value(self.recipe, "distillation.teacher") or measured.get("teacher") or ""
+        return str(name), measured.get("accuracy")
 
     @property
     def steps_done(self) -> int | None:
         """Steps that the run has got through, as far as it is known."""
         steps = [record["step"] for record in self.journal if "step" in record]
-        return self.result.get("steps") or max(steps, default=None)
+        return int(self.result["step"]) if "step" in self.result else max(steps, default=None)
 
     @property
     def images_per_second(self) -> float | None:
-        """Training speed: the run's own figure, or the median of what it recorded."""
+        """Training speed: the median of what the run recorded."""
         steps = self.events("step")
         speeds = [step["images_per_second"] for step in steps if "images_per_second" in step]
-        return self.result.get("images_per_second") or (median(speeds) if speeds else None)
+        return median(speeds) if speeds else None
 
     @property
     def epochs_done(self) -> float:
         """Epochs that the run has got through, as far as it is known."""
-        if "epochs" in self.result:
-            return float(self.result["epochs"])
+        if "epoch" in self.result:
+            return float(self.result["epoch"])
         return max((float(record.get("epoch", 0)) for record in self.journal), default=0.0)
 
 

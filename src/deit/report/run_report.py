@@ -92,9 +92,7 @@ def result_sentence(record: RunRecord) -> str:
     row = next((row for row in accuracy_rows(record) if row.counts), None)
     if row is None:
         return f"{opening} nothing has been measured on the validation images."
-    decides = [] if row.head == HEADS["class"] else ["joint decision of both heads"]
-    decides += ["averaged weights"] if row.weights == WEIGHTS["ema"] else []
-    how = f" ({', '.join(decides)})" if decides else ""
+    how = "" if row.head == HEADS["class"] else " (joint decision of both heads)"
     text = (
         f"{opening}, {percent(row.top1.mean, 1)} of {number(row.count)} validation images are "
         f"recognised{how}."
@@ -106,16 +104,18 @@ def result_sentence(record: RunRecord) -> str:
 
 
 def accuracy_rows(record: RunRecord) -> list[AccuracyRow]:
-    """The last measurement of each head with the raw and with the averaged weights."""
+    """The last measurement of each head with the raw and with the averaged weights.
+
+    What counts are the weights of the last step: predictions.csv, and so the confusions below the
+    table, are theirs, and they were not chosen on the validation images.
+    """
     evaluations = record.evaluations
-    best = (record.result.get("best") or {}).get("weights")
-    chosen = best if best in evaluations else "ema" if "ema" in evaluations else "raw"
     rows = []
     for weights in WEIGHTS:
         measured = evaluations.get(weights) or {}
         decisive = "joint" if "joint" in measured else "class"
         rows += [
-            _accuracy_row(measured[head], head, weights, weights == chosen and head == decisive)
+            _accuracy_row(measured[head], head, weights, weights == "raw" and head == decisive)
             for head in HEADS
             if head in measured
         ]

@@ -17,8 +17,11 @@ from typing import Any
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from deit.errors import UserError
+
 _NAME = re.compile(r"step-(\d{8})")
 _PARTS = ("tensors.safetensors", "state.json")
+_FORMAT = "deit-checkpoint/1"
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +40,9 @@ class Checkpoint:
 
 
 def save_checkpoint(folder: Path, checkpoint: Checkpoint, keep: int = 2) -> Path:
-    """Write a checkpoint durably, then remove all but the ``keep`` newest.
+    """Write a checkpoint durably, then remove all but the ``keep`` newest that are whole.
+
+    Checkpoints of later steps are removed too: a resume passed them over because they are damaged.
 
     Returns:
         The folder of the new checkpoint.
@@ -45,11 +50,12 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint, keep: int = 2) -> Path
     folder.mkdir(parents=True, exist_ok=True)
     final = folder / f"step-{checkpoint.step:08d}"
     temporary = folder / f".{final.name}.tmp"
-    shutil.rmtree(temporary, ignore_errors=True)
+    for stale in folder.glob(".step-*.tmp"):  # left by a process that was killed
+        shutil.rmtree(stale)
     temporary.mkdir()
     contiguous = {name: tensor.contiguous() for name, tensor in checkpoint.tensors.items()}
     save_file(contiguous, temporary / _PARTS[0])
-    state = {"format": "deit-checkpoint/1", "step": checkpoint.step, **checkpoint.state}
+    state = {"format": _FORMAT, "step": checkpoint.step, **checkpoint.state}
     (temporary / _PARTS[1]).write_text(json.dumps(state, indent=1), encoding="utf-8")
     manifest = {part: _sha256(temporary / part) for part in _PARTS}
     (temporary / "manifest.json").write_text(json.dumps(manifest, indent=1), encoding="utf-8")
@@ -60,8 +66,7 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint, keep: int = 2) -> Path
         shutil.rmtree(final)
     os.replace(temporary, final)
     _sync(folder)
-    for old in list_checkpoints(folder)[:-keep]:
-        shutil.rmtree(old)
+    _prune(folder, final, keep)
     return final
 
 
@@ -77,16 +82,20 @@ def load_checkpoint(path: Path) -> Checkpoint:
 
     Raises:
         ValueError: names the part that is missing or damaged.
+        UserError: when it is whole, and of another format.
     """
     try:
-        manifest = json.loads((path / "manifest.json").read_text(encoding="utf-8"))
-        for part in _PARTS:
-            if _sha256(path / part) != manifest[part]:
-                raise ValueError(f"{path / part} is damaged: its checksum differs")
+        _check_sums(path)
         state = json.loads((path / _PARTS[1]).read_text(encoding="utf-8"))
         tensors = load_file(path / _PARTS[0])
     except (OSError, KeyError, TypeError, UnicodeDecodeError, json.JSONDecodeError) as error:
         raise ValueError(f"{path} is not whole: {error}") from error
+    if state.get("format") != _FORMAT:  # not damaged: it must not be passed over, nor replaced
+        raise UserError(
+            f"{path} has format {state.get('format')}",
+            _FORMAT,
+            "resume it with the deit that made it",
+        )
     return Checkpoint(step=state["step"], tensors=tensors, state=state)
 
 
@@ -99,6 +108,37 @@ def load_newest(folder: Path) -> tuple[Checkpoint | None, list[str]]:
         except ValueError as error:
             skipped.append(str(error))
     return None, skipped
+
+
+def _prune(folder: Path, newest: Path, keep: int) -> None:
+    """Leave ``newest`` and the whole ones before it, ``keep`` in all."""
+    earlier = []
+    for path in reversed(list_checkpoints(folder)):
+        if path.name > newest.name:
+            shutil.rmtree(path)
+        elif path.name < newest.name:
+            earlier.append(path)
+    kept = 1
+    for path in earlier:
+        if kept < keep and _is_whole(path):
+            kept += 1
+        else:
+            shutil.rmtree(path)
+
+
+def _is_whole(path: Path) -> bool:
+    try:
+        _check_sums(path)
+    except (OSError, KeyError, TypeError, ValueError):
+        return False
+    return True
+
+
+def _check_sums(path: Path) -> None:
+    manifest = json.loads((path / "manifest.json").read_text(encoding="utf-8"))
+    for part in _PARTS:
+        if _sha256(path / part) != manifest[part]:
+            raise ValueError(f"{path / part} is damaged: its checksum differs")
 
 
 def _sha256(path: Path) -> str:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from deit import config
+from deit.data.classes import listed
 from deit.errors import UserError
 from deit.recipes.recipe import Recipe, load_recipe, save_recipe
 
@@ -35,6 +36,11 @@ class RunFolder:
     def environment(self) -> Path:
         """Machine, versions and command, JSON."""
         return self.path / "environment.json"
+
+    @property
+    def data(self) -> Path:
+        """What identifies the data: classes, counts and sums, JSON."""
+        return self.path / "data.json"
 
     @property
     def metrics(self) -> Path:
@@ -91,15 +97,18 @@ def check_new(path: Path) -> None:
         raise UserError(f"--out {path} cannot be made", "a writable place", "choose another --out")
 
 
-def create(path: Path, recipe: Recipe, environment: dict[str, Any]) -> RunFolder:
-    """Make a run's folder and keep the recipe and the environment in it."""
+def create(
+    path: Path, recipe: Recipe, environment: dict[str, Any], data: dict[str, Any] | None = None
+) -> RunFolder:
+    """Make a run's folder and keep recipe, environment and the data's fingerprint in it."""
     check_new(path)
     folder = RunFolder(path)
     try:
         folder.checkpoints.mkdir(parents=True)
         folder.weights.mkdir()
-        save_recipe(folder.recipe, recipe)
         write_json(folder.environment, environment)
+        write_json(folder.data, data or {})
+        save_recipe(folder.recipe, recipe)  # last: a folder with a recipe is a run
     except OSError as error:
         raise UserError(f"--out {path}: {error}", "a writable place", "choose another") from error
     return folder
@@ -141,13 +150,56 @@ def check_same_recipe(old: Recipe, new: Recipe, path: Path) -> None:
         )
 
 
+def check_same_data(path: Path, data: dict[str, Any]) -> None:
+    """Refuse to resume a run with other data than it was started with.
+
+    Args:
+        path: the run's folder.
+        data: what `fingerprint` says of the present data, or a part of it.
+
+    Raises:
+        UserError: says what differs: classes, counts, or the contents of which split.
+    """
+    file = RunFolder(path).data
+    try:
+        old = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UserError(
+            f"--resume, and {file} cannot be read: {error}",
+            "a run folder with its data.json",
+            "start a new run with another --out",
+        ) from error
+    changed = [_difference(name, old.get(name), new) for name, new in data.items()]
+    differences = [text for text in changed if text]
+    if differences:
+        lines = "\n  ".join(differences)
+        raise UserError(
+            f"--resume with changed data; {path} was started with other images:\n  {lines}",
+            "the data that the run was started with",
+            "bring the data back as it was, or start a new run with another --out",
+        )
+
+
+def _difference(name: str, old: Any, new: Any) -> str:
+    """What differs in one entry of data.json, in words; empty where nothing does."""
+    if old == new:
+        return ""
+    if old is None:
+        return f"{name}: not recorded in data.json"
+    if isinstance(old, list) and isinstance(new, list):
+        what = {"classes": "classes", "left_out": "images left out"}[name]
+        gone, come = (sorted(set(a) - set(b)) for a, b in ((old, new), (new, old)))
+        return (
+            f"{what}: {len(old)} then, {len(new)} now; no longer there: {listed(gone) or '-'}; "
+            f"new: {listed(come) or '-'}"
+        )
+    if isinstance(old, dict) and old.get("images") != new["images"]:
+        return f"{name}: {old.get('images')} images then, {new['images']} now"
+    return f"{name}: as many images, with other names or labels"
+
+
 def write_json(path: Path, value: Any) -> None:
     """Write JSON so that a reader sees the old file or the new one, never a part."""
     temporary = path.with_name(f".{path.name}.tmp")
     temporary.write_text(json.dumps(value, indent=1) + "\n", encoding="utf-8")
     os.replace(temporary, path)
-
-
-def read_json(path: Path) -> Any:
-    """Read a JSON file of a run."""
-    return json.loads(path.read_text(encoding="utf-8"))
