@@ -190,8 +190,8 @@ def demo_recipes(source: str) -> tuple[Recipe, Recipe]:
     """The recipes of student and teacher for some data."""
     if source == "digits":
         data = DataConfig(source=source, images_per_class=DIGITS_PER_CLASS)
-        student = override(get_recipe("digits"), {"epochs": DIGITS_EPOCHS, "run.eval_epochs": 15})
-        convnet = get_recipe("digits-teacher")
+        student = override(get_recipe("digits"), {"epochs": 300, "run.eval_epochs": 60})
+        convnet = override(get_recipe("digits-teacher"), {"epochs": 250, "run.eval_epochs": 250})
     else:
         data = DataConfig(source=source)
         facts = DataFacts.of(open_data(source))
@@ -199,11 +199,8 @@ def demo_recipes(source: str) -> tuple[Recipe, Recipe]:
     return dataclasses.replace(student, data=data), dataclasses.replace(convnet, data=data)
 
 
-DIGITS_PER_CLASS = 20
+DIGITS_PER_CLASS = 10
 """Labelled digits per class: few, so that what the teacher adds can be seen."""
-
-DIGITS_EPOCHS = 150
-"""Length of the students' runs: short, for the same reason and to keep the demo short."""
 
 
 def train_students(

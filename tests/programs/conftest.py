@@ -18,7 +18,7 @@ SHORT = {"data.source": "digits", "data.images_per_class": "20", "run.precision"
 @pytest.fixture(scope="session")
 def teacher_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a convnet that has learned the digits well enough to teach."""
-    recipe = override(get_recipe("digits-teacher"), SHORT | {"epochs": "40", "batch_size": "50"})
+    recipe = override(get_recipe("digits-teacher"), SHORT | {"epochs": "40", "mix.probability": 0})
     model = dataclasses.replace(recipe.model, width=8)
     return train(
         dataclasses.replace(recipe, model=model), tmp_path_factory.mktemp("t") / "run"
@@ -33,7 +33,7 @@ def busy_recipe(teacher_run: Path) -> Recipe:
     """
     recipe = override(get_recipe("digits"), SHORT)
     model = named_config(
-        "deit_nano_patch2_16", depth=2, embed_dim=32, drop_path_rate=0.2, drop_rate=0.1
+        "deit_nano_patch4_8", depth=2, embed_dim=32, drop_path_rate=0.2, drop_rate=0.1
     )
     recipe = dataclasses.replace(
         recipe,

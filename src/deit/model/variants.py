@@ -313,7 +313,7 @@ _PAPER_SIZES = {"tiny": _Size(192, 12, 3), "small": _Size(384, 12, 6), "base": _
 _PAPER_GEOMETRIES = ((16, 224), (16, 384))  # patch and image, in pixels
 
 _SMALL_SIZES = {"nano": _Size(64, 4, 2), "micro": _Size(128, 6, 4), "mini": _Size(192, 8, 3)}
-_SMALL_GEOMETRIES = ((1, 8), (2, 8), (2, 16), (4, 28), (4, 32), (4, 64), (8, 64), (8, 96))
+_SMALL_GEOMETRIES = ((1, 8), (2, 8), (4, 8), (2, 16), (4, 28), (4, 32), (4, 64), (8, 64), (8, 96))
 
 _VIT_SIZES = {"base": _Size(768, 12, 12), "large": _Size(1024, 24, 16)}
 

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 
 from deit.data.dataset import DataSet, read_size
 from deit.data.images import BadImage
-from deit.data.mix_plan import MixConfig
 from deit.data.plan import ViewConfig
 from deit.data.preprocess import PreprocessConfig
 from deit.model.variants import named_config
@@ -53,14 +52,14 @@ def digits() -> Recipe:
     """A micro DeiT for scikit-learn's 8 x 8 handwritten digits.
 
     Digits must not be mirrored, and their colours say nothing; what is left of the paper's
-    augmentation is the resized crop, erasing, mixup and CutMix.
+    augmentation is a mild resized crop, erasing, mixup and CutMix.
     """
     return Recipe(
         name="digits",
         epochs=60,
-        batch_size=64,
-        model=named_config("deit_nano_patch2_8"),
-        views=ViewConfig(scale=(0.5, 1.0), flip=0.0, policy="none"),
+        batch_size=50,
+        model=named_config("deit_nano_patch4_8"),
+        views=ViewConfig(scale=(0.7, 1.0), flip=0.0, policy="none"),
         preprocess=_GREY,
         optim=OptimConfig(lr=3e-3, lr_batch=64, clip_norm=1.0),
         schedule=ScheduleConfig(warmup_epochs=5),
@@ -70,12 +69,11 @@ def digits() -> Recipe:
 
 
 def digits_teacher() -> Recipe:
-    """A residual convnet for the digits, trained with the student's views but without mixing."""
+    """A residual convnet for the digits, trained with the student's views and mixing."""
     return dataclasses.replace(
         digits(),
         name="digits-teacher",
         model=named_config("convnet_small", img_size=8),
-        mix=MixConfig(mixup=0.0, cutmix=0.0, probability=0.0),
         optim=OptimConfig(lr=2e-3, lr_batch=64),
     )
 
@@ -98,9 +96,8 @@ def cifar() -> Recipe:
 def folder(facts: DataFacts) -> Recipe:
     """For one's own images: model and length follow from how many and how large they are.
 
-    The image size is the largest of 32, 64, 96 and 224 px that the median image reaches, 224 px
-    only from 20,000 images on. The length aims at 300,000 views for small sets (at most 300
-    epochs), and at the paper's 300 epochs' worth of steps never; at least 30 epochs.
+    The image size is the largest of 16, 32, 64, 96 and 224 px that the median image reaches, 224 px
+    only from 20,000 images on. The length aims at 300,000 views: at least 30 epochs, at most 300.
     """
     size, name = _size_for(facts)
     batch_size = 128 if size < 224 else 256
@@ -120,20 +117,17 @@ def folder(facts: DataFacts) -> Recipe:
 
 
 def folder_teacher(facts: DataFacts) -> Recipe:
-    """A convnet for one's own images of up to 96 px; half as long as the student of `folder`.
+    """A convnet for one's own images, at up to 64 px.
 
-    Its views are the student's without mixing, since its task is to be right on what a view shows.
+    Its views and mixing are the student's, as those of the paper's teachers were: a teacher that
+    has not seen mixed images is often wrong on them, and its student learns that
+    (docs/experiments.md).
     """
     recipe = folder(facts)
-    size = min(recipe.model.img_size, 64)
     return dataclasses.replace(
         recipe,
         name="folder-teacher",
-        epochs=max(recipe.epochs // 2, 1),
-        model=named_config("convnet", img_size=size),
-        views=ViewConfig(scale=(0.25, 1.0), policy="none"),
-        mix=MixConfig(mixup=0.0, cutmix=0.0, probability=0.0),
-        schedule=ScheduleConfig(warmup_epochs=max(0.5, recipe.epochs // 40)),
+        model=named_config("convnet", img_size=min(recipe.model.img_size, 64)),
     )
 
 
