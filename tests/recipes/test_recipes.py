@@ -94,7 +94,7 @@ def test_distilled_and_plain_undo_each_other():
         ({"epochs": 0}, "recipe.epochs = 0"),
         ({"batch_size": 0}, "recipe.batch_size = 0"),
         ({"seed": -1}, "recipe.seed = -1"),
-        ({"optim.accumulate": 5}, "a divisor of the batch size"),
+        ({"optim.accumulate": 7}, "a divisor of the batch size"),
         ({"schedule.warmup_epochs": 61}, "at most the number of epochs"),
         ({"model.second_token": "distillation"}, "a second token that some loss trains"),
         ({"distillation.kind": "hard"}, "a model of one token"),
