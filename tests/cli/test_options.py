@@ -39,7 +39,7 @@ def test_paths_with_dots_and_equals_are_no_overrides():
 def test_later_words_win_over_recipe_file_and_short_options(tmp_path):
     """Recipe, then -c FILE, then short options, then dotted overrides."""
     (tmp_path / "c.yaml").write_text("epochs: 7\noptim: {lr: 1e-2, clip_norm: 2}\n")
-    options = Train(data="digits", recipe="digits", config=tmp_path / "c.yaml", epochs=8)
+    options = Train(data="digits", recipe="digits", config=tmp_path / "c.yaml", epochs="8")
     recipe = build_recipe(options, {"optim.lr": "0.5"}, default="folder", model=None)
     assert (recipe.epochs, recipe.optim.lr, recipe.optim.clip_norm) == (8, 0.5, 2.0)
     assert recipe.optim.weight_decay == get_recipe("digits").optim.weight_decay

@@ -78,6 +78,12 @@ def test_value_of_the_wrong_kind_is_refused(capsys, photos, tmp_path):
     assert_refused(capsys, code, "recipe.optim.lr = 'fast'", "a number")
 
 
+def test_short_option_of_the_wrong_kind_is_refused_like_its_field(capsys, photos):
+    """--epochs ten"""
+    code = run("train", photos, "--recipe", "cifar", "--epochs", "ten")
+    assert_refused(capsys, code, "recipe.epochs = 'ten'", "a whole number")
+
+
 def test_unknown_recipe_names_the_nearest(capsys, photos):
     """--recipe cifr"""
     assert_refused(capsys, run("train", photos, "--recipe", "cifr"), "did you mean cifar?")

@@ -34,7 +34,7 @@ class Demo:
     Left out: all."""
     recipe: Annotated[str | None, metavar("NAME")] = None
     """Recipe of the students; left out, the demo's own for the data."""
-    epochs: Annotated[int | None, metavar("N")] = None
+    epochs: Annotated[str | None, metavar("N")] = None
     """Length of every student's run; left out, the recipe's."""
     json: Annotated[Path | None, metavar("FILE")] = None
     """Also write the table to this file."""
@@ -44,9 +44,8 @@ def run_demo(arguments: Sequence[str]) -> int:
     """`deit demo`."""
     words, overrides = split_overrides(arguments)
     options = parse(Demo, words, verb="demo", epilog=recipe_fields)
-    for name, value in (("--seeds", options.seeds), ("--epochs", options.epochs)):
-        if value is not None and value < 1:
-            raise UserError(f"{name} {value}", "from 1", "correct the number")
+    if options.seeds < 1:
+        raise UserError(f"--seeds {options.seeds}", "from 1", "correct the number")
     from rich.console import Console
 
     from deit import config

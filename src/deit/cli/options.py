@@ -42,19 +42,19 @@ class RunOptions:
     """Go on with the run in --out, from its newest whole checkpoint."""
     dry_run: bool = False
     """Two steps of training, evaluation and saving, with an estimate of memory and time."""
-    epochs: Annotated[int | None, metavar("N")] = None
+    epochs: Annotated[str | None, metavar("N")] = None
     """Short for recipe.epochs."""
-    batch_size: Annotated[int | None, metavar("N")] = None
+    batch_size: Annotated[str | None, metavar("N")] = None
     """Short for recipe.batch_size."""
-    seed: Annotated[int | None, metavar("N")] = None
+    seed: Annotated[str | None, metavar("N")] = None
     """Short for recipe.seed."""
-    workers: Annotated[int | None, metavar("N")] = None
+    workers: Annotated[str | None, metavar("N")] = None
     """Short for recipe.run.workers."""
     device: Annotated[str | None, metavar("NAME")] = None
     """Short for recipe.run.device: auto, cpu, cuda, cuda:1, mps."""
 
     def changes(self) -> dict[str, Any]:
-        """The short options as recipe fields."""
+        """The short options as recipe fields, still texts: the recipe says what they must be."""
         short = {
             "epochs": self.epochs,
             "batch_size": self.batch_size,
