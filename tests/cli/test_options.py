@@ -205,3 +205,13 @@ def test_help_lists_every_field_of_a_recipe_with_its_meaning():
     fields = [place for place, line in enumerate(lines) if line.startswith("  ") and line[2] != " "]
     assert len(fields) > 60
     assert all(lines[place + 1].startswith("      ") for place in fields)
+
+
+def test_run_that_is_cut_short_gets_a_warmup_that_fits(capsys):
+    """--epochs 3 needs no further option; a stated warm-up is left alone."""
+    options = Train(data="digits", recipe="digits", epochs="3")
+    recipe = build_recipe(options, {}, default="folder", model=None)
+    assert (recipe.epochs, recipe.schedule.warmup_epochs) == (3, 0.3)
+    assert "warm-up shortened" in capsys.readouterr().out
+    recipe = build_recipe(options, {"schedule.warmup_epochs": 2}, default="folder", model=None)
+    assert recipe.schedule.warmup_epochs == 2

@@ -14,7 +14,7 @@ from deit.errors import UserError
 class Demo:
     """Compare a plain DeiT with four ways to distil one from a convnet, on real images.
 
-    Without options: scikit-learn's handwritten digits, three minutes on two cores.
+    Without options: scikit-learn's handwritten digits, two minutes on two cores.
 
     Any field of the students' recipe can be changed: --optim.lr 1e-3, or optim.lr=1e-3.
     """

@@ -77,7 +77,7 @@ usage: deit COMMAND ...
 
 `deit COMMAND --help` describes a command. First steps:
 
-  deit demo                                     three minutes on two cores
+  deit demo                                     two minutes on two cores
   deit train DATA                               DATA: a folder with train/ and val/
   deit teacher DATA --out runs/teacher          a convnet for your classes, then
   deit distill DATA --teacher runs/teacher      a DeiT that learns from it

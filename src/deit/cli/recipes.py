@@ -94,7 +94,8 @@ def _sized_recipe(name: str, source: str) -> Recipe:
     recipe = book.get_recipe(name, facts)
     print(  # noqa: T201
         f"recipe {name}: sized to {facts.num_images:,} images of about {facts.image_size} px: "
-        f"{recipe.model.name}, {recipe.epochs} epochs, batch {recipe.batch_size}"
+        f"{recipe.model.name}, {recipe.epochs} epochs, batch {recipe.batch_size}, "
+        "before your own changes"
     )
     return recipe
 

@@ -1,5 +1,6 @@
 """`deit train`, `deit distill` and `deit teacher`: words make a recipe, a recipe makes a run."""
 
+import contextlib
 import dataclasses
 import shlex
 from collections.abc import Callable, Mapping, Sequence
@@ -280,4 +281,20 @@ def _with_changes(recipe: Recipe, options: RunOptions, overrides: dict[str, Any]
                 f"DATA = {options.data} with data.source = {stated}", "one of them", "leave one out"
             )
         changes["data.source"] = options.data
-    return config.override(recipe, changes)
+    return config.override(_with_shorter_warmup(recipe, changes), changes)
+
+
+def _with_shorter_warmup(recipe: Recipe, changes: dict[str, Any]) -> Recipe:
+    """The recipe with a warm-up that fits into a run which the user has cut short.
+
+    A warm-up of more than a third of the run becomes a tenth of it, and is said so; one that the
+    user states is left alone, and so is a number of epochs that is none.
+    """
+    with contextlib.suppress(ValueError):
+        epochs = float(changes.get("epochs", "nan"))
+        stated = "schedule.warmup_epochs" in changes
+        if not stated and epochs >= 1 and 3 * recipe.schedule.warmup_epochs > epochs:
+            warmup = round(epochs / 10, 2)
+            print(f"warm-up shortened to {warmup} of {epochs:.0f} epochs")  # noqa: T201
+            return config.override(recipe, {"schedule.warmup_epochs": warmup})
+    return recipe

@@ -339,10 +339,12 @@ def _miswired(examination: Examination, cause: _Way) -> UserError:
 def _near_chance(examination: Examination) -> UserError:
     least = examination.chance + MARGIN * (1 - examination.chance)
     return UserError(
-        f"{examination}\n  that is near chance: likely its classes stand in another order, its "
-        "normalisation or image size is another, or its last layer was never trained",
-        f"clearly above chance: more than {least:.2%}, and p < {LEVEL:g} in a binomial test",
-        "check it with `deit evaluate TEACHER DATA`; `deit teacher DATA` trains one",
+        f"{examination}\n  that is too near chance to teach: it was trained too shortly, its "
+        "classes stand in another order, its normalisation or image size is another, or its last "
+        f"layer was never trained; {examination.count} images may also be too few to tell",
+        f"clearly above chance: more than {least:.2%}, and p < {LEVEL:g} in a binomial test (here "
+        f"{binom.sf(examination.correct - 1, examination.count, examination.chance):.1g})",
+        "train it longer; check it with `deit evaluate TEACHER DATA`",
     )
 
 

@@ -220,7 +220,8 @@ def named_config(name: str, **overrides: Any) -> ModelConfig:
     else:
         raise UserError(
             f"no model is called {name!r}",
-            "a name of deit.model.variants.variant_names(), timm:NAME or torchvision:NAME",
+            "the paper's names (deit_small_patch16_224, also _distilled_ and _384), small ones "
+            "(deit_micro_patch4_32), convnet, timm:NAME or torchvision:NAME",
             did_you_mean(name, _NAMED) or "for example deit_tiny_patch16_224",
         )
     return override(config, overrides, "model")

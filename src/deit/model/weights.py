@@ -156,7 +156,11 @@ def _weights_file(path: Path) -> Path:
     for name in _FILES_IN_FOLDER:
         if (path / name).is_file():
             return path / name
-    given = f"{path}: a folder without weights" if path.is_dir() else f"{path}: no such file"
+    given = (
+        f"{path}: a folder without weights, and no run"
+        if path.is_dir()
+        else f"{path}: no such file"
+    )
     raise UserError(
         given,
         f"a .safetensors, .pth, .pt or .bin file, or a folder with {' or '.join(_FILES_IN_FOLDER)}",
