@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Annotated
 
 from deit.cli.options import metavar, parse, recipe_fields, split_overrides
-from deit.errors import UserError
+from deit.cli.tables import check_least, check_writable
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,13 +44,12 @@ def run_demo(arguments: Sequence[str]) -> int:
     """`deit demo`."""
     words, overrides = split_overrides(arguments)
     options = parse(Demo, words, verb="demo", epilog=recipe_fields)
-    if options.seeds < 1:
-        raise UserError(f"--seeds {options.seeds}", "from 1", "correct the number")
+    check_least("--seeds", options.seeds, 1)
     from rich.console import Console
 
     from deit import config
     from deit.cli.recipes import find_recipe
-    from deit.cli.tables import check_writable, comparison_table
+    from deit.cli.tables import comparison_table
     from deit.demo import demo, demo_recipes, find_methods
     from deit.run.folder import check_new, write_json
 
