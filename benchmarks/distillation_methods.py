@@ -31,6 +31,7 @@ from deit.data.sources import DataSet, open_data
 from deit.demo import Method, find_methods
 from deit.errors import UserError
 from deit.measuring.evaluate import evaluate
+from deit.programs.labels import open_answers
 from deit.programs.prepare import examine_teacher, resolve
 from deit.programs.step import (
     ask_teacher,
@@ -59,15 +60,16 @@ def train_together(
     }
     device = machine.resolve_device(base.run.device)
     distilled = next(recipe for recipe in recipes.values() if recipe.distillation.needs_teacher)
-    teacher, _ = examine_teacher(distilled, data, None, device, print)
+    teacher, examined = examine_teacher(distilled, data, None, device, print)
+    answers = open_answers(distilled, data, teacher, examined, device, print)
     per_epoch = steps_per_epoch(len(data.train), base.batch_size)
     students = {
         key: build_parts(
-            recipe, per_epoch, device, teacher if recipe.distillation.needs_teacher else None
+            recipe, per_epoch, device, answers if recipe.distillation.needs_teacher else None
         )
         for key, recipe in recipes.items()
     }
-    with_teacher = next(parts for parts in students.values() if parts.teacher is not None)
+    with_teacher = next(parts for parts in students.values() if parts.answers is not None)
     loader = build_loader(with_teacher.recipe, data, device)
     agreed = asked = 0
     began = time.perf_counter()
@@ -78,7 +80,7 @@ def train_together(
         agreed += int((logits.argmax(1) == batch.targets.argmax(1)).sum())
         asked += len(logits)
         for parts in students.values():
-            take_step(parts, batch, logits if parts.teacher else None, step, data.train)
+            take_step(parts, batch, logits if parts.answers else None, step, data.train)
         if (step + 1) % per_epoch == 0:
             print(f"seed {seed} epoch {(step + 1) // per_epoch}", flush=True)
     return {

@@ -8,7 +8,6 @@ import csv
 import dataclasses
 import math
 import multiprocessing
-import os
 import shlex
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -211,8 +210,7 @@ def train_students(
     On a GPU, which one small model does not fill either, two run at a time.
     """
     jobs = [(method, seed) for seed in seeds for method in methods]
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    workers = min(2 if torch.cuda.is_available() else cores or 1, len(jobs))
+    workers = min(2 if torch.cuda.is_available() else machine.available_cores(), len(jobs))
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(workers, mp_context=context, initializer=_one_thread) as pool:
         running = {

@@ -52,7 +52,7 @@ class TrainBatch:
         targets: rows that sum to 1, smoothed and mixed, ``[batch, classes]``.
         positions: the place of each sample in the epoch's global order, ``[batch]``.
         samples: index of each sample's image in the data source, ``[batch]``.
-        epoch: the epoch that the positions belong to.
+        epoch: the epoch that the positions belong to; one of the bank, where there is one.
     """
 
     images: Float[Tensor, "batch channels height width"]

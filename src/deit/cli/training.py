@@ -38,8 +38,8 @@ class Distill(RunOptions):
     """
 
     teacher: Annotated[str | None, metavar("T")] = None
-    """Run folder, weights file, timm:NAME, torchvision:NAME or onnx:FILE. Left out: the one that
-    the recipe names."""
+    """Run folder, weights file, timm:NAME, torchvision:NAME, onnx:FILE or labels:DIR. Left out: the
+    one that the recipe names."""
     kind: Annotated[Literal["hard", "soft"] | None, metavar("hard|soft")] = None
     """hard: the teacher's decision (Eq. 3 of the paper). soft: its probabilities (Eq. 2). Left out:
     the recipe's; hard where it has no teacher."""
@@ -48,6 +48,9 @@ class Distill(RunOptions):
     Left out: the recipe's; token where it has no teacher."""
     model: Annotated[str | None, metavar("NAME")] = None
     """Name of the student, for example deit_tiny_distilled_patch16_224."""
+    labels: Annotated[str | None, metavar("DIR")] = None
+    """Label store beside the teacher: what it holds is read, the rest is asked and written there.
+    (--teacher labels:DIR reads a complete one without any teacher.)"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -115,6 +118,8 @@ def build_distilled(options: Distill, overrides: dict[str, Any]) -> Recipe:
         named["distillation.teacher"] = options.teacher
     if options.kind is not None:
         named["distillation.kind"] = options.kind
+    if options.labels is not None:
+        named["distillation.labels"] = options.labels
     if options.form is not None:
         named["distillation.token"] = options.form == "token"
     return build_recipe(

@@ -22,7 +22,13 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from deit.data.images import BadImage
-from deit.data.order import OrderConfig, epoch_samples, share, steps_per_epoch
+from deit.data.order import (
+    OrderConfig,
+    epoch_of_views,
+    epoch_samples,
+    share,
+    steps_per_epoch,
+)
 from deit.data.plan import ViewConfig, plan_views
 from deit.data.preprocess import Preprocess
 from deit.data.render import render_view
@@ -52,7 +58,7 @@ class TrainLoader:
         views: how a view is made of an image.
         order: how an epoch goes through the images.
         image_size: height and width of the views in pixels.
-        seed: the run's seed.
+        seed: decides order and views.
         batch_size: views in a batch, of all processes together.
         workers: processes that render; with 0 the caller's own does.
         rank, world_size: which process of how many this is; each gets its share of every batch.
@@ -97,6 +103,7 @@ class TrainLoader:
         self._share = share(batch_size, rank, world_size, unit)
         self._workers = workers
         self._pin_memory = pin_memory
+        self._order = order
         self._epoch_samples = functools.lru_cache(maxsize=2)(
             lambda epoch: epoch_samples(
                 order, seed, epoch, len(source), self.steps_per_epoch * batch_size
@@ -122,9 +129,26 @@ class TrainLoader:
                 self.seconds_waiting += time.perf_counter() - began
                 yield batch
 
+    def views_at(
+        self, epoch: int, positions: Int64[np.ndarray, "views"]
+    ) -> UInt8[Tensor, "views 3 size size"]:
+        """Single views, rendered in this process: those at some positions of an epoch.
+
+        Raises:
+            BadImage: when an image cannot be decoded, with its name.
+        """
+        return self._render(_Piece(epoch, positions, self.samples_at(epoch, positions)))
+
+    def samples_at(
+        self, epoch: int, positions: Int64[np.ndarray, "views"]
+    ) -> Int64[np.ndarray, "views"]:
+        """The image that each position of an epoch shows, as its index in the source."""
+        return np.asarray(self._epoch_samples(epoch)[positions])
+
     def _pieces(self, step: int) -> "list[_Piece]":
         """The work that makes this process's share of a batch."""
-        epoch, place = divmod(step, self.steps_per_epoch)
+        whole_epochs, place = divmod(step, self.steps_per_epoch)
+        epoch = epoch_of_views(self._order, whole_epochs)
         first = place * self._batch_size
         samples = self._epoch_samples(epoch)
         return [

@@ -20,14 +20,31 @@ class OrderConfig:
     repeats: int = 1
     """Repeated augmentation: views taken of each image, one after another; an epoch keeps its
     number of views, so it sees a `repeats`-th of the images. 1 = off, 3 in the paper (Table 9)."""
+    bank_epochs: int = 0
+    """Epochs of which the views are used again and again, in turn: epoch e shows those of epoch
+    e modulo this, in the same order and mixing, so that as many epochs of stored labels serve a run
+    of any length. 0: every epoch has views of its own."""
 
     def __post_init__(self) -> None:
+        if self.bank_epochs < 0:
+            raise UserError(
+                f"order.bank_epochs = {self.bank_epochs}", "0 or more", "0 for new views always"
+            )
         if self.repeats < 1:
             raise UserError(
                 f"order.repeats = {self.repeats}",
                 "a whole number from 1",
                 "use 1 for one view each",
             )
+
+
+def epoch_of_views(config: OrderConfig, epoch: int) -> int:
+    """The epoch whose views an epoch shows: itself, or one of the bank.
+
+    >>> [epoch_of_views(OrderConfig(bank_epochs=3), epoch) for epoch in range(5)]
+    [0, 1, 2, 0, 1]
+    """
+    return epoch % config.bank_epochs if config.bank_epochs else epoch
 
 
 def steps_per_epoch(num_samples: int, batch_size: int) -> int:

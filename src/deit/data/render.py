@@ -10,6 +10,9 @@ from torch.nn import functional
 from deit.data.operations import Interpolation, apply_operation
 from deit.data.plan import Crop, ViewConfig, ViewPlan, crop_box
 
+RENDERER = 1
+"""Counts up when a change here makes other pixels of the same plan: stored labels name it."""
+
 
 def render_view(
     image: UInt8[np.ndarray, "height width 3"],

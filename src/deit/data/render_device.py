@@ -30,7 +30,7 @@ class HostBatch:
         labels: class indices, ``[batch]``.
         samples: index of each view's image in the source, ``[batch]``.
         positions: place of each view in the epoch's global order, ``[batch]``.
-        epoch: the epoch that the positions belong to.
+        epoch: the epoch that the positions belong to; one of the bank, where there is one.
         step: the step of the whole run, from 0.
     """
 
@@ -62,7 +62,7 @@ def finish_batch(
         mix: mixing and label smoothing.
         preprocess: mean, standard deviation and channels of the model's input.
         num_classes: width of the target rows.
-        seed: the run's seed.
+        seed: decides erasing and mixing.
         device: where the batch shall be.
     """
     positions = host.positions.numpy()

@@ -10,6 +10,10 @@ from deit.errors import UserError
 
 Kind = Literal["none", "soft", "hard", "label"]
 KlReduction = Literal["batchmean", "numel"]
+Vote = Literal["mean", "majority"]
+
+LABELS = "labels:"
+"""What a teacher's name begins with where stored labels stand for it."""
 
 PAPER_WEIGHTS: dict[Kind, float] = {"none": 0.5, "soft": 0.1, "hard": 0.5, "label": 0.5}
 """Share of the second term: lambda of Eq. 2, one half of Eq. 3 (for "none" it does not act)."""
@@ -29,7 +33,20 @@ class DistillationConfig:
 
     teacher: str = ""
     """Run folder, weights file, timm:NAME, torchvision:NAME or onnx:FILE; the paper's is
-    timm:regnety_160."""
+    timm:regnety_160. labels:DIR reads what `deit label` has stored of a teacher; several, with
+    commas between them, vote."""
+
+    labels: str = ""
+    """Folder of a label store beside the teacher: what it holds is read, and what the teacher is
+    asked is written into it, for this run and later ones. Made where there is none."""
+
+    top_k: int = 0
+    """Probabilities of the largest classes that a store made by this run keeps of each view. 0
+    keeps the decision only, two bytes, which is all that the hard kind needs."""
+
+    vote: Vote = "mean"
+    """How several teachers make one. mean: of their probabilities. majority: of their decisions;
+    among equals the earliest-listed decides."""
 
     token: bool = True
     """True: the teacher trains the distillation token's head (section 4). False: it trains the
@@ -70,6 +87,7 @@ class DistillationConfig:
             )
         for name in _idle_fields(self.kind):
             self._require_default(name)
+        self._check_labels()
 
     @classmethod
     def of_paper(cls, kind: Kind, **changes: Any) -> "DistillationConfig":
@@ -95,6 +113,41 @@ class DistillationConfig:
         """Whether the student must have a second token with a head of its own."""
         return self.kind != "none" and self.token
 
+    @property
+    def stored(self) -> tuple[str, ...]:
+        """Folders of the label stores that stand for the teacher; none where one is asked.
+
+        >>> DistillationConfig(kind="hard", teacher="labels:a,labels:b").stored
+        ('a', 'b')
+        """
+        names = self.teacher.split(",")
+        if not all(name.startswith(LABELS) for name in names):
+            return ()
+        return tuple(name.removeprefix(LABELS) for name in names)
+
+    def _check_labels(self) -> None:
+        if self.top_k < 0:
+            raise _refusal("top_k", self.top_k, "0 or more", "0 keeps the decision only")
+        if self.top_k and not self.labels:
+            raise _refusal("top_k", self.top_k, "0 without distillation.labels", "name a store")
+        if self.labels and self.stored:
+            given = f"{self.labels!r} with distillation.teacher = {self.teacher!r}"
+            raise _refusal("labels", given, "one of them", "stored labels need no second store")
+        if self.labels and self.kind == "soft" and not self.top_k:
+            raise _refusal(
+                "top_k",
+                0,
+                "1 or more where soft labels are stored: decisions hold no probabilities",
+                "set --distillation.top_k 10, for example",
+            )
+        if LABELS in self.teacher and not self.stored:
+            raise _refusal(
+                "teacher",
+                self.teacher,
+                "stored labels for all of the teachers, or for none",
+                "record the others too with `deit label`",
+            )
+
     def _require_default(self, name: str) -> None:
         default = {field.name: field.default for field in fields(self)}[name]
         value = getattr(self, name)
@@ -109,7 +162,7 @@ class DistillationConfig:
 
 def _idle_fields(kind: Kind) -> tuple[str, ...]:
     """The fields that have nothing to act on."""
-    no_teacher = ("teacher", "token", "min_teacher_accuracy")
+    no_teacher = ("teacher", "token", "min_teacher_accuracy", "labels", "top_k", "vote")
     no_temperature = ("temperature", "kl_reduction")
     return {
         "none": (*no_teacher, *no_temperature, "weight"),

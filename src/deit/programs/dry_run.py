@@ -1,5 +1,6 @@
 """A dry run: a few real steps, an evaluation and a save, to know memory and time beforehand."""
 
+import dataclasses
 import resource
 import sys
 import tempfile
@@ -12,6 +13,7 @@ import torch
 
 from deit.data import order
 from deit.data.sources import DataSet
+from deit.programs.labels import open_answers
 from deit.programs.prepare import check_data, examine_teacher, load_teacher, open_data, resolve
 from deit.programs.step import (
     Parts,
@@ -82,13 +84,14 @@ def dry_run(recipe: Recipe, say: Callable[[str], None]) -> DryRun:
     """
     machine.resolve_device(recipe.run.device)  # a wrong name is cheaper to tell before the data
     data = open_data(recipe, say)
-    recipe = resolve(recipe, data)
+    recipe = _without_store(resolve(recipe, data))
     device = machine.resolve_device(recipe.run.device)
     teacher = load_teacher(recipe, data, device)
     data, _ = check_data(recipe, data, say)
-    teacher, _ = examine_teacher(recipe, data, teacher, device, say)
+    teacher, examined = examine_teacher(recipe, data, teacher, device, say)
     steps_per_epoch = order.steps_per_epoch(len(data.train), recipe.batch_size)
-    parts = build_parts(recipe, steps_per_epoch, device, teacher)
+    answers = open_answers(recipe, data, teacher, examined, device, say)
+    parts = build_parts(recipe, steps_per_epoch, device, answers)
     loader = build_loader(recipe, data, device)
     marks = []
     for step, host in enumerate(loader.batches(0, STEPS)):
@@ -120,6 +123,12 @@ def dry_run(recipe: Recipe, say: Callable[[str], None]) -> DryRun:
         memory_bytes=_peak_memory(),
         gpu_memory_bytes=torch.cuda.max_memory_allocated() if device.type == "cuda" else 0,
     )
+
+
+def _without_store(recipe: Recipe) -> Recipe:
+    """The recipe with nothing to fill: a dry run leaves no labels behind."""
+    asked = dataclasses.replace(recipe.distillation, labels="", top_k=0)
+    return dataclasses.replace(recipe, distillation=asked)
 
 
 def _time_evaluation(parts: Parts, data: DataSet) -> float:

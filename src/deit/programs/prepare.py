@@ -89,7 +89,7 @@ def resolve(recipe: Recipe, data: sources.DataSet) -> Recipe:
     if recipe.distillation.needs_teacher and not recipe.distillation.teacher:
         raise UserError(
             f"recipe.distillation.kind = {recipe.distillation.kind} without a teacher",
-            "run folder, weights file, timm:NAME, torchvision:NAME or onnx:FILE",
+            "run folder, weights file, timm:NAME, torchvision:NAME, onnx:FILE or labels:DIR",
             "name one with --teacher; `deit teacher DATA` trains one",
         )
     device = machine.resolve_device(recipe.run.device)
@@ -102,12 +102,14 @@ def resolve(recipe: Recipe, data: sources.DataSet) -> Recipe:
 
 
 def load_teacher(recipe: Recipe, data: sources.DataSet, device: torch.device) -> Teacher | None:
-    """The teacher that the recipe names, for the classes of the data; None where it needs none.
+    """The teacher that the recipe names, for the classes of the data.
+
+    None where the recipe needs none, or where stored labels stand for it.
 
     Raises:
         UserError: when it cannot be loaded or its classes do not fit.
     """
-    if not recipe.distillation.needs_teacher:
+    if not recipe.distillation.needs_teacher or recipe.distillation.stored:
         return None
     dtype = torch.bfloat16 if recipe.run.precision == "bfloat16" else torch.float32
     return artifacts.load_teacher(recipe.distillation.teacher, data.classes, device, dtype)
@@ -123,12 +125,12 @@ def examine_teacher(
     """Measure the teacher on the validation split; load the recipe's unless one is given.
 
     Returns:
-        The teacher and what was measured; None twice where the recipe needs no teacher.
+        The teacher and what was measured; None twice where nobody is to be asked.
 
     Raises:
         UserError: when it cannot be loaded, its classes do not fit, or it is near chance.
     """
-    if not recipe.distillation.needs_teacher:
+    if not recipe.distillation.needs_teacher or recipe.distillation.stored:
         return None, None
     if teacher is None:
         teacher = load_teacher(recipe, data, device)

@@ -37,7 +37,7 @@ def draw_views(recipe: Recipe, data: DataSet, count: int, epoch: int = 0) -> Ima
             mix=recipe.mix,
             preprocess=preprocess,
             num_classes=len(data.classes),
-            seed=recipe.seed,
+            seed=recipe.seed_of_views,
             device=torch.device("cpu"),
         )
         for host in loader.batches(first, first - (-count // recipe.batch_size))

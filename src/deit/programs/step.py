@@ -19,8 +19,8 @@ from deit.data.plan import keep_masks
 from deit.data.preprocess import Preprocess
 from deit.data.render_device import HostBatch, finish_batch
 from deit.data.sources import DataSet, Source
+from deit.distillation.answers import Answers
 from deit.distillation.loss import compute_loss
-from deit.distillation.teacher import Teacher
 from deit.errors import RunError
 from deit.measuring.evaluate import Evaluation, evaluate
 from deit.model.build import build_model
@@ -54,7 +54,7 @@ class Parts:
         forward: the same network as it is called, compiled if the recipe says so.
         optimizer: its optimizer.
         ema: the average of its weights, or None.
-        teacher: the frozen teacher, or None.
+        answers: the frozen teacher, or what is stored of it, or None.
         best: the best evaluation so far: weights, epoch, step, top1.
     """
 
@@ -65,12 +65,12 @@ class Parts:
     forward: Callable[..., TwoHeads]
     optimizer: torch.optim.Optimizer
     ema: Ema | None
-    teacher: Teacher | None
+    answers: Answers | None
     best: dict[str, Any] = field(default_factory=dict)
 
 
 def build_parts(
-    recipe: Recipe, steps_per_epoch: int, device: torch.device, teacher: Teacher | None
+    recipe: Recipe, steps_per_epoch: int, device: torch.device, answers: Answers | None
 ) -> Parts:
     """Model, optimizer and average as they are before step 0; a function of the seed."""
     model = build_model(recipe.model, recipe.seed).to(device)
@@ -82,7 +82,7 @@ def build_parts(
         forward=torch.compile(model) if recipe.run.compile else model,
         optimizer=build_optimizer(model, recipe.optim),
         ema=Ema(model, recipe.ema.decay) if recipe.ema.decay > 0 else None,
-        teacher=teacher,
+        answers=answers,
     )
 
 
@@ -93,7 +93,7 @@ def build_loader(recipe: Recipe, data: DataSet, device: torch.device) -> TrainLo
         recipe.views,
         recipe.order,
         image_size=recipe.model.img_size,
-        seed=recipe.seed,
+        seed=recipe.seed_of_views,
         batch_size=recipe.batch_size,
         workers=recipe.run.workers,
         pin_memory=device.type == "cuda",
@@ -123,7 +123,7 @@ def prepare_batch(parts: Parts, host: HostBatch) -> TrainBatch:
         mix=recipe.mix,
         preprocess=model_preprocess(recipe),
         num_classes=recipe.model.num_classes,
-        seed=recipe.seed,
+        seed=recipe.seed_of_views,
         device=parts.device,
     )
 
@@ -159,22 +159,19 @@ def evaluate_model(
 
 
 def ask_teacher(parts: Parts, batch: TrainBatch) -> Tensor | None:
-    """The teacher's logits on exactly the pixels that the student sees, ``[batch, classes]``."""
-    if parts.teacher is None:
-        return None
-    preprocess = parts.recipe.preprocess
-    return parts.teacher.logits(batch.images, preprocess.mean, preprocess.std)
+    """The teacher's word on exactly the pixels that the student sees; see `Answers.on`."""
+    return None if parts.answers is None else parts.answers.on(batch)
 
 
 def take_step(
-    parts: Parts, batch: TrainBatch, teacher_logits: Tensor | None, step: int, source: Source
+    parts: Parts, batch: TrainBatch, answer: Tensor | None, step: int, source: Source
 ) -> dict[str, float]:
     """Forward, backward, update; micro-batches add up to the gradient of the batch's mean loss.
 
     Args:
         parts: what the step changes.
         batch: the prepared batch.
-        teacher_logits: what `ask_teacher` gave.
+        answer: what `ask_teacher` gave.
         step: the step's number, from 0.
         source: the training images, to name them when the loss is not finite.
 
@@ -195,7 +192,7 @@ def take_step(
     set_learning_rate(parts.optimizer, lr)
     parts.model.train()
     with _dropout_seed(recipe.seed, step, parts.device):
-        sums = _backward(parts, batch, teacher_logits)
+        sums = _backward(parts, batch, answer, step // parts.steps_per_epoch)
     norm = torch.nn.utils.clip_grad_norm_(
         parts.model.parameters(), recipe.optim.clip_norm or float("inf")
     )
@@ -241,11 +238,13 @@ def restore(parts: Parts, checkpoint: Checkpoint) -> None:
     parts.best = checkpoint.state["best"]
 
 
-def _backward(parts: Parts, batch: TrainBatch, teacher_logits: Tensor | None) -> dict[str, float]:
+def _backward(
+    parts: Parts, batch: TrainBatch, answer: Tensor | None, epoch: int
+) -> dict[str, float]:
     """Gradients of the batch's mean loss, micro-batch by micro-batch; the summed loss terms."""
     recipe = parts.recipe
     size = len(batch.images)
-    keep = _keep(recipe, batch, parts.device)
+    keep = _keep(recipe, batch, epoch, parts.device)
     sums = {"loss": 0.0, "loss_label": 0.0}
     if recipe.distillation.kind != "none":
         sums["loss_teacher"] = 0.0
@@ -253,8 +252,8 @@ def _backward(parts: Parts, batch: TrainBatch, teacher_logits: Tensor | None) ->
         part = slice(int(micro[0]), int(micro[-1]) + 1)
         with autocast(parts.device, recipe.run.precision):
             heads = parts.forward(batch.images[part], None if keep is None else keep[part])
-        answer = None if teacher_logits is None else teacher_logits[part]
-        terms = compute_loss(heads, batch.targets[part], answer, recipe.distillation)
+        says = None if answer is None else answer[part]
+        terms = compute_loss(heads, batch.targets[part], says, recipe.distillation)
         (terms.total.sum() / size).backward()  # type: ignore[no-untyped-call]
         sums["loss"] += terms.total.sum().item()
         sums["loss_label"] += terms.label.sum().item()
@@ -263,12 +262,15 @@ def _backward(parts: Parts, batch: TrainBatch, teacher_logits: Tensor | None) ->
     return sums
 
 
-def _keep(recipe: Recipe, batch: TrainBatch, device: torch.device) -> Tensor | None:
-    """Which residual branches each sample keeps, ``[batch, depth, 2]``; None without any drop."""
+def _keep(recipe: Recipe, batch: TrainBatch, epoch: int, device: torch.device) -> Tensor | None:
+    """Which residual branches each sample keeps, ``[batch, depth, 2]``; None without any drop.
+
+    Those of the epoch itself, even where a bank shows earlier views.
+    """
     rates = recipe.model.drop_path_rates
     if not any(rates):
         return None
-    masks = keep_masks(recipe.seed, batch.epoch, batch.positions.cpu().numpy(), rates)
+    masks = keep_masks(recipe.seed, epoch, batch.positions.cpu().numpy(), rates)
     return torch.from_numpy(masks).to(device)
 
 

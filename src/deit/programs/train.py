@@ -18,8 +18,11 @@ from deit import artifacts
 from deit.data import order, sources
 from deit.data.images import BadImage
 from deit.data.render_device import to_pixels
+from deit.distillation.answers import Answers
 from deit.distillation.teacher import Teacher
 from deit.measuring.evaluate import Evaluation
+from deit.measuring.gate import Examination
+from deit.programs.labels import find_stores, open_answers
 from deit.programs.prepare import (
     check_data,
     examine_teacher,
@@ -131,6 +134,7 @@ def train(
     #    the teacher is measured on the validation split before it may teach.
     if teacher is None:
         teacher = load_teacher(recipe, data, device)
+    find_stores(recipe, data)
     bad: list[BadImage] = []
     if opened:
         data, bad = check_data(recipe, data, monitor.say)
@@ -138,11 +142,12 @@ def train(
     if resume:
         run_folder.check_same_data(path, left_out)
     teacher, examined = examine_teacher(recipe, data, teacher, device, monitor.say)
+    answers = open_answers(recipe, data, teacher, examined, device, monitor.say)
 
     # 4. Model, optimizer and average: as the seed makes them, or as a checkpoint left them.
     steps_per_epoch = order.steps_per_epoch(len(data.train), recipe.batch_size)
     total_steps = recipe.epochs * steps_per_epoch
-    parts = build_parts(recipe, steps_per_epoch, device, teacher)
+    parts = build_parts(recipe, steps_per_epoch, device, answers)
     step, evaluations, final = 0, dict[str, Any](), None
     if resume:
         folder = RunFolder(path)
@@ -166,10 +171,10 @@ def train(
     with listen_for_stop() as stop, monitor.steps(step, total_steps):
         for host in loader.batches(step, end):
             batch = prepare_batch(parts, host)
-            teacher_logits = ask_teacher(parts, batch)
+            answer = ask_teacher(parts, batch)
             if step == 0:
-                keep_views(folder, parts, batch, teacher_logits, data)
-            measured = take_step(parts, batch, teacher_logits, step, data.train)
+                keep_views(folder, parts, batch, answer, data)
+            measured = take_step(parts, batch, answer, step, data.train)
             step += 1
             if step % recipe.run.log_steps == 0 or step == end:
                 measured |= pace.measure(step, loader.seconds_waiting)
@@ -182,6 +187,8 @@ def train(
             stopping = bool(stop)  # read once: a signal from here on waits for the next step
             if step in saved or stopping:
                 with pace.pause():
+                    if answers is not None:
+                        answers.flush()
                     state = capture(parts, step, evaluations, time.perf_counter() - started)
                     save_checkpoint(folder.checkpoints, state, recipe.run.keep_checkpoints)
             if stopping:
@@ -206,7 +213,7 @@ def train(
         folder,
         result,
         epoch=step / steps_per_epoch,
-        teacher=None if examined is None else examined.to_json(),
+        teacher=describe_teacher(examined, answers),
         notes=list(data.notes),
         bad_images=[{"name": problem.name, "reason": problem.reason} for problem in bad],
     )
@@ -305,14 +312,15 @@ def keep_views(
     folder: RunFolder,
     parts: Parts,
     batch: TrainBatch,
-    teacher_logits: Tensor | None,
+    answer: Tensor | None,
     data: sources.DataSet,
 ) -> None:
     """Keep the first views exactly as the model saw them, with what the teacher said of them."""
     names = data.classes.names
     answers = None
-    if teacher_logits is not None:
-        answers = [names[decision] for decision in teacher_logits[:MAX_VIEWS].argmax(-1).tolist()]
+    if answer is not None:
+        decisions = answer.argmax(-1) if answer.ndim == 2 else answer
+        answers = [names[decision] for decision in decisions[:MAX_VIEWS].tolist()]
     save_views(
         folder.path,
         to_pixels(batch.images[:MAX_VIEWS], model_preprocess(parts.recipe)),
@@ -328,6 +336,15 @@ def keep_predictions(folder: RunFolder, evaluation: Evaluation, data: sources.Da
     images = [data.val.read(mistake.sample) for mistake in worst]
     entries = [Mistake(m.name, m.label, m.predicted, m.confidence) for m in worst]
     save_mistakes(folder.path, images, entries)
+
+
+def describe_teacher(
+    examined: Examination | None, answers: Answers | None
+) -> dict[str, Any] | None:
+    """What the gate measured of the teacher, now or when its labels were stored."""
+    if examined is None and answers is not None:
+        return answers.stores[0].header.examination
+    return None if examined is None else examined.to_json()
 
 
 def write_result(folder: RunFolder, result: TrainResult, **more: Any) -> None:

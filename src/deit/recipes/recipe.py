@@ -82,6 +82,9 @@ class Recipe:
     """What the run is called: part of the default folder name."""
     seed: int = 0
     """Decides the initial weights, the order, every view, every mix and every dropped layer."""
+    view_seed: int | None = None
+    """Decides order, views and mixing where it is given, so that students of several seeds see the
+    same views and can share one label store; none takes the seed."""
     epochs: int = 300
     """Passes over as many views as the training split has images."""
     batch_size: int = 1024
@@ -114,6 +117,18 @@ class Recipe:
         _require(self.batch_size >= 1, f"batch_size = {self.batch_size}", "from 1", "--batch-size")
         _require(0 <= self.seed < 2**32, f"seed = {self.seed}", "0 to 4294967295", "set --seed")
         _require(
+            0 <= self.seed_of_views < 2**32,
+            f"view_seed = {self.view_seed}",
+            "0 to 4294967295, or none",
+            "set --view_seed",
+        )
+        _require(
+            self.order.bank_epochs <= self.epochs,
+            f"order.bank_epochs = {self.order.bank_epochs} with epochs = {self.epochs}",
+            "at most the number of epochs",
+            "leave it out: no views are used twice",
+        )
+        _require(
             self.batch_size % self.optim.accumulate == 0,
             f"optim.accumulate = {self.optim.accumulate} with batch_size = {self.batch_size}",
             "a divisor of the batch size",
@@ -126,6 +141,11 @@ class Recipe:
             "shorten the warm-up with --schedule.warmup_epochs",
         )
         self._check_distillation()
+
+    @property
+    def seed_of_views(self) -> int:
+        """The seed of order, views and mixing."""
+        return self.seed if self.view_seed is None else self.view_seed
 
     def _check_distillation(self) -> None:
         second = second_token(self.model)

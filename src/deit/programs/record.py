@@ -1,0 +1,360 @@
+"""Fill a label store ahead of training: `deit label`.
+
+The work is the list of steps that a run would take and whose labels are missing, shared among
+processes. Each writes into the one store; whatever ends them, the same command goes on.
+"""
+
+import multiprocessing
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import FIRST_EXCEPTION, Future, ProcessPoolExecutor, wait
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from deit.data import order
+from deit.data.sources import DataSet
+from deit.distillation.answers import Answers
+from deit.distillation.label_rows import RowFormat
+from deit.distillation.label_store import LabelStore
+from deit.distillation.teacher import Teacher
+from deit.errors import UserError
+from deit.measuring.gate import Examination
+from deit.programs.labels import epoch_length, epochs_of_views, open_or_create
+from deit.programs.prepare import check_data, examine_teacher, load_teacher, open_data, resolve
+from deit.programs.step import Parts, build_loader, build_parts, prepare_batch
+from deit.recipes.recipe import Recipe
+from deit.run import machine
+from deit.run.interrupt import listen_for_stop
+from deit.run.machine import available_cores
+from deit.run.progress import Monitor, clock
+
+_LOOK_SECONDS = 0.5  # between two looks at what other processes have filled
+_FLUSH_SECONDS = 20.0  # what a power loss may cost of each process's work
+_TRIAL_STEPS = 3  # steps that are taken, and kept, before the time is estimated
+
+
+@dataclass(frozen=True, slots=True)
+class Recorded:
+    """What a store holds after `record_labels`.
+
+    Attributes:
+        path: the store.
+        views: labels that it holds of the epochs that were asked for.
+        missing: labels that are still to be filled, after an interruption.
+        asked: views that the teacher was asked about now.
+        seconds: how long that took, all processes at work.
+        num_bytes: size of the store.
+        examination: what the gate measured of the teacher.
+    """
+
+    path: Path
+    views: int
+    missing: int
+    asked: int
+    seconds: float
+    num_bytes: int
+    examination: dict[str, Any]
+
+    def __str__(self) -> str:
+        pace = f", {self.asked / self.seconds:.0f} a second" if self.asked else ""
+        return (
+            f"{self.path}: {self.views:,} labels in {self.num_bytes / 1e6:.2f} MB; "
+            f"{self.asked:,} asked for now in {clock(self.seconds)}{pace}"
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        """The figures."""
+        return {
+            "views": self.views,
+            "missing": self.missing,
+            "asked": self.asked,
+            "seconds": self.seconds,
+            "bytes": self.num_bytes,
+            "bytes_per_view": self.num_bytes / max(self.views, 1),
+            "teacher": self.examination,
+        }
+
+
+def record_labels(
+    recipe: Recipe,
+    out: Path | str,
+    *,
+    top_k: int | None = None,
+    confidence: bool | None = None,
+    data: DataSet | None = None,
+    teacher: Teacher | None = None,
+    processes: int = 1,
+    monitor: Monitor | None = None,
+) -> Recorded:
+    """Ask the teacher about every view that a run of the recipe would show, and store its answers.
+
+    What is stored already is left as it is. The gate examines the teacher first.
+
+    Args:
+        recipe: of the run that the labels are for; its distillation names the teacher.
+        out: the store's folder, new or begun.
+        top_k, confidence: what a new store keeps beside the decision, see `RowFormat`.
+        data, teacher: already opened and loaded; with several processes each loads its own teacher.
+        processes: how many to share the work among.
+        monitor: where progress is shown.
+
+    Raises:
+        UserError: whatever `train` would refuse before its first step, and a store of other labels.
+    """
+    monitor = monitor or Monitor(None)
+    began = time.perf_counter()
+    prepared = _prepare(recipe, data, teacher, monitor)
+    recipe, data, teacher = prepared.recipe, prepared.data, prepared.teacher
+    device = machine.resolve_device(recipe.run.device)
+    store = open_or_create(
+        Path(out),
+        recipe,
+        data,
+        teacher,
+        prepared.examined,
+        device,
+        top_k=top_k,
+        confidence=confidence,
+    )
+    steps = missing_steps(store, recipe, data)
+    monitor.say(_describe(store.header.rows, store.header.positions, recipe))
+    filler = _Filler(recipe, data, teacher, [store])
+    trial, rest = steps[:_TRIAL_STEPS], steps[_TRIAL_STEPS:]
+    seconds = [time.perf_counter() for _ in filler.fill(trial)]
+    if rest:
+        monitor.say(_estimate(len(rest), seconds[-1] - seconds[-2], recipe, processes))
+        if processes == 1:
+            _fill_here(filler, rest, monitor)
+        else:
+            _fill_in_processes(recipe, data, store, rest, processes, monitor)
+    left = len(missing_steps(LabelStore.open(store.path, store.length), recipe, data))
+    held = store.length * len(epochs_of_views(recipe))
+    return Recorded(
+        path=store.path,
+        views=held - left * recipe.batch_size,
+        missing=left * recipe.batch_size,
+        asked=(len(steps) - left) * recipe.batch_size,
+        seconds=time.perf_counter() - began,
+        num_bytes=store.num_bytes(),
+        examination=store.header.examination,
+    )
+
+
+def estimate_labels(
+    recipe: Recipe,
+    *,
+    top_k: int | None = None,
+    confidence: bool | None = None,
+    processes: int = 1,
+    monitor: Monitor | None = None,
+) -> str:
+    """Size and time of a store for a recipe, from a few batches; nothing is written.
+
+    Raises:
+        UserError: as `record_labels`.
+    """
+    monitor = monitor or Monitor(None)
+    prepared = _prepare(recipe, None, None, monitor)
+    recipe, data = prepared.recipe, prepared.data
+    filler = _Filler(recipe, data, prepared.teacher, ())
+    seconds = []
+    for host in filler.loader.batches(0, _TRIAL_STEPS):
+        filler.answers.on(prepare_batch(filler.parts, host))
+        seconds.append(time.perf_counter())
+    rows = RowFormat(
+        num_classes=len(data.classes),
+        top_k=min(top_k or 0, len(data.classes)),
+        confidence=bool(confidence),
+    )
+    per_epoch = filler.loader.steps_per_epoch
+    steps = len(epochs_of_views(recipe)) * per_epoch
+    return (
+        _describe(rows, per_epoch * recipe.batch_size, recipe)
+        + "\n"
+        + _estimate(steps, seconds[-1] - seconds[-2], recipe, processes)
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Prepared:
+    """What stands before the first question."""
+
+    recipe: Recipe
+    data: DataSet
+    teacher: Teacher
+    examined: Examination
+
+
+def _prepare(
+    recipe: Recipe, data: DataSet | None, teacher: Teacher | None, monitor: Monitor
+) -> _Prepared:
+    if recipe.distillation.stored or not recipe.distillation.needs_teacher:
+        raise UserError(
+            f"recipe.distillation.teacher = {recipe.distillation.teacher!r}",
+            "a teacher that can be asked",
+            "name one with --teacher: a run folder, timm:NAME, onnx:FILE",
+        )
+    opened = data is None
+    data = data or open_data(recipe, monitor.say)
+    recipe = resolve(recipe, data)
+    device = machine.resolve_device(recipe.run.device)
+    teacher = teacher or load_teacher(recipe, data, device)
+    if opened:
+        data, _ = check_data(recipe, data, monitor.say)
+    teacher, examined = examine_teacher(recipe, data, teacher, device, monitor.say)
+    assert teacher is not None
+    assert examined is not None
+    return _Prepared(recipe, data, teacher, examined)
+
+
+def missing_steps(store: LabelStore, recipe: Recipe, data: DataSet) -> list[int]:
+    """The steps of a run in whose batches some view has no label yet."""
+    per_epoch = order.steps_per_epoch(len(data.train), recipe.batch_size)
+    missing = []
+    for epoch in epochs_of_views(recipe):
+        _, filled = store.read(epoch, np.arange(epoch_length(recipe, data)))
+        empty = ~filled.reshape(per_epoch, recipe.batch_size).all(-1)
+        missing += (epoch * per_epoch + np.flatnonzero(empty)).tolist()
+    return missing
+
+
+class _Filler:
+    """Asks the teacher about the views of single steps and stores what it says."""
+
+    def __init__(
+        self, recipe: Recipe, data: DataSet, teacher: Teacher, stores: Sequence[LabelStore]
+    ) -> None:
+        device = machine.resolve_device(recipe.run.device)
+        per_epoch = order.steps_per_epoch(len(data.train), recipe.batch_size)
+        self.answers = Answers(
+            config=recipe.distillation,
+            teacher=teacher,
+            stores=stores,
+            mean=recipe.preprocess.mean,
+            std=recipe.preprocess.std,
+            group=recipe.mix.group,
+        )
+        self.parts: Parts = build_parts(recipe, per_epoch, device, self.answers)
+        self.loader = build_loader(recipe, data, device)
+
+    def fill(self, steps: Sequence[int]) -> Iterator[int]:
+        """Fill step by step; gives the number of steps that are done."""
+        done, flushed = 0, time.monotonic()
+        for first, last in contiguous(steps):
+            for host in self.loader.batches(first, last):
+                self.answers.record(prepare_batch(self.parts, host))
+                done += 1
+                if time.monotonic() - flushed > _FLUSH_SECONDS:
+                    self.answers.flush()
+                    flushed = time.monotonic()
+                yield done
+        self.answers.flush()
+
+
+def contiguous(steps: Sequence[int]) -> Iterator[tuple[int, int]]:
+    """Ascending steps as ranges, each with the step after its last one.
+
+    >>> list(contiguous([3, 4, 5, 9]))
+    [(3, 6), (9, 10)]
+    """
+    first = 0
+    for place in range(1, len(steps) + 1):
+        if place == len(steps) or steps[place] != steps[place - 1] + 1:
+            yield steps[first], steps[place - 1] + 1
+            first = place
+
+
+def _fill_here(filler: _Filler, steps: Sequence[int], monitor: Monitor) -> None:
+    size, began = filler.parts.recipe.batch_size, time.perf_counter()
+    with listen_for_stop() as stop, monitor.steps(0, len(steps), "label"):
+        for done in filler.fill(steps):
+            monitor.step(done, _pace(done, len(steps), size, began))
+            if stop:
+                break
+    filler.answers.flush()
+
+
+def _fill_in_processes(
+    recipe: Recipe,
+    data: DataSet,
+    store: LabelStore,
+    steps: Sequence[int],
+    processes: int,
+    monitor: Monitor,
+) -> None:
+    """Contiguous shares of the steps, a process each; progress is read from the store itself."""
+    shares = [share.tolist() for share in np.array_split(np.array(steps), processes)]
+    began = time.perf_counter()
+    context = multiprocessing.get_context("spawn")
+    with context.Manager() as manager, ProcessPoolExecutor(processes, mp_context=context) as pool:
+        counts, stopping = manager.list([0] * processes), manager.Event()
+        with listen_for_stop() as stop, monitor.steps(0, len(steps), "label"):
+            jobs = [
+                pool.submit(
+                    _fill_share, recipe, data, store.path, store.length, share, n, counts, stopping
+                )
+                for n, share in enumerate(shares)
+            ]
+            waiting: set[Future[None]] = set(jobs)
+            while waiting:
+                finished, waiting = wait(waiting, _LOOK_SECONDS, FIRST_EXCEPTION)
+                if stop or any(job.exception() for job in finished):
+                    stopping.set()
+                done = sum(counts)
+                monitor.step(done, _pace(done, len(steps), recipe.batch_size, began))
+        for job in jobs:
+            job.result()
+
+
+def _fill_share(
+    recipe: Recipe,
+    data: DataSet,
+    path: Path,
+    length: int,
+    steps: Sequence[int],
+    number: int,
+    counts: Any,
+    stopping: Any,
+) -> None:
+    """The work of one process; it ends with the process that started it."""
+    torch.set_num_threads(1)
+    parent = multiprocessing.parent_process()
+    teacher = load_teacher(recipe, data, machine.resolve_device(recipe.run.device))
+    assert teacher is not None
+    filler = _Filler(recipe, data, teacher, [LabelStore.open(path, length)])
+    for done in filler.fill(steps):
+        if parent is not None and not parent.is_alive():
+            break
+        counts[number] = done
+        if stopping.is_set():
+            break
+    filler.answers.flush()
+
+
+def _describe(rows: RowFormat, positions: int, recipe: Recipe) -> str:
+    epochs = len(epochs_of_views(recipe))
+    size = epochs * positions * rows.dtype.itemsize
+    kept = "the decision" if not rows.top_k else f"the decision and {rows.top_k} probabilities"
+    return (
+        f"{epochs} epochs of {positions:,} views, {kept} in {rows.dtype.itemsize} bytes each: "
+        f"{size / 1e6:.1f} MB"
+    )
+
+
+def _estimate(steps: int, step_seconds: float, recipe: Recipe, processes: int) -> str:
+    """Time for the rest; more processes than cores make nothing faster."""
+    together = min(processes, available_cores())
+    return (
+        f"{steps * recipe.batch_size:,} views are to be labelled, "
+        f"about {clock(steps * step_seconds / together)}"
+    )
+
+
+def _pace(done: int, total: int, batch_size: int, began: float) -> str:
+    seconds = max(time.perf_counter() - began, 1e-9)
+    left = (total - done) * seconds / max(done, 1)
+    return f"{done}/{total} steps {done * batch_size / seconds:.0f} img/s left {clock(left)}"
