@@ -28,7 +28,6 @@ from deit.cli.tables import check_writable
 from deit.config import to_plain
 from deit.data.order import steps_per_epoch
 from deit.data.sources import DataSet, open_data
-from deit.demo import Method, find_methods
 from deit.errors import UserError
 from deit.measuring.evaluate import evaluate
 from deit.programs.labels import open_answers
@@ -46,6 +45,7 @@ from deit.recipes.recipe import Recipe, override
 from deit.report.intervals import paired_interval
 from deit.run import machine
 from deit.run.folder import write_json
+from deit.students import Method, find_methods
 
 
 def train_together(

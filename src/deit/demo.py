@@ -7,25 +7,19 @@ more. Runs of one seed see the same views in the same order, so they are compare
 import csv
 import dataclasses
 import math
-import multiprocessing
 import shlex
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
-
-import torch
 
 from deit.artifacts import load_classifier
 from deit.data.sources import DataConfig, open_data
-from deit.errors import RunError, UserError, did_you_mean
 from deit.measuring.evaluate import Evaluation, evaluate
 from deit.programs import prepare
-from deit.programs.train import TrainResult, train
+from deit.programs.train import train
 from deit.recipes.book import get_recipe
-from deit.recipes.recipe import Recipe, distilled, override, plain
+from deit.recipes.recipe import Recipe, override
 from deit.recipes.small import DataFacts
 from deit.report.comparison import (
     Comparison,
@@ -35,81 +29,12 @@ from deit.report.comparison import (
     Role,
     write_comparison,
 )
-from deit.report.run_report import write_report
 from deit.run import machine
 from deit.run.folder import RunFolder
 from deit.run.journal import read_journal
-
-Say = Callable[[str], None]
-
-
-@dataclass(frozen=True, slots=True)
-class Method:
-    """A way to train the student.
-
-    Attributes:
-        key: part of the run folder's name.
-        label: what tables call it.
-        kind: soft or hard labels of the teacher; None without a teacher.
-        token: whether the teacher has a token of its own.
-    """
-
-    key: str
-    label: str
-    kind: Literal["soft", "hard"] | None = None
-    token: bool = False
-
-    def recipe(self, base: Recipe, teacher: str) -> Recipe:
-        """The base recipe trained in this way."""
-        if self.kind is None:
-            return plain(base)
-        return distilled(base, teacher, self.kind, token=self.token)
-
-
-METHODS = (
-    Method("plain", "no teacher"),
-    Method("soft-class", "soft labels, class token", "soft"),
-    Method("hard-class", "hard labels, class token", "hard"),
-    Method("soft-token", "soft labels, distillation token", "soft", token=True),
-    Method("hard-token", "hard labels, distillation token", "hard", token=True),
-)
-"""The rows of Table 3, and soft labels with a token, which the reference code offers besides."""
-
-
-def find_methods(keys: str) -> tuple[Method, ...]:
-    """The methods of a list such as "plain,hard-token".
-
-    Raises:
-        UserError: for an unknown method, or a list without the plain one.
-    """
-    known = {method.key: method for method in METHODS}
-    chosen = [key.strip() for key in keys.split(",")]
-    unknown = [key for key in chosen if key not in known]
-    if unknown or "plain" not in chosen:
-        raise UserError(
-            f"--methods {keys}",
-            f"plain, with any of {', '.join(key for key in known if key != 'plain')}",
-            did_you_mean(unknown[0], known) if unknown else "add plain, the baseline",
-        )
-    return tuple(method for method in METHODS if method.key in chosen)
-
+from deit.students import METHODS, Method, Say, StudentRun, finished, train_students
 
 HEADS = {"class": "class head", "distillation": "distillation head", "joint": "joint"}
-
-
-@dataclass(frozen=True, slots=True)
-class StudentRun:
-    """One finished run of a method.
-
-    Attributes:
-        method: how it was trained.
-        seed: its seed.
-        result: how it ended.
-    """
-
-    method: Method
-    seed: int
-    result: TrainResult
 
 
 def demo(
@@ -122,7 +47,7 @@ def demo(
     methods: Sequence[Method] | None = None,
     say: Say = print,
 ) -> tuple[Path, Comparison]:
-    """Train the teacher and every method with every seed, and write the comparison.
+    """Train the teacher, store its labels, train every method with every seed, and compare.
 
     Args:
         out: a new folder for the runs and ``report.html``.
@@ -146,7 +71,7 @@ def demo(
     if teacher is None:
         say(f"1/3 the teacher: {convnet.model.name}, {convnet.epochs} epochs")
         convnet = dataclasses.replace(convnet, data=base.data)
-        trained = _finished(train(convnet, out / "teacher"))
+        trained = finished(train(convnet, out / "teacher"))
         # The last weights, not the best: those would be chosen on the images that count below.
         teacher = str(RunFolder(trained.path).weights / "last.safetensors")
         seconds = trained.seconds
@@ -156,7 +81,7 @@ def demo(
     say(f"    top-1 {_percent(measured.to_json()['class'])}")
     say(f"2/3 {len(methods)} ways to train {base.model.name}, {seeds} seeds each")
     runs = []
-    for run in train_students(base, methods, teacher, out, range(seeds)):
+    for run in train_students(base, methods, teacher, out, range(seeds), say):
         heads = run.result.evaluations["raw"]
         accuracies = ", ".join(f"{head} {_percent(values)}" for head, values in heads.items())
         say(f"    {run.method.label}, seed {run.seed}: {accuracies} ({run.result.seconds:.0f} s)")
@@ -200,30 +125,6 @@ def demo_recipes(source: str) -> tuple[Recipe, Recipe]:
 
 DIGITS_PER_CLASS = 10
 """Labelled digits per class: few, so that what the teacher adds can be seen."""
-
-
-def train_students(
-    base: Recipe, methods: Sequence[Method], teacher: str, out: Path, seeds: Sequence[int]
-) -> Iterator[StudentRun]:
-    """Every method with every seed, one process per core, each as it finishes.
-
-    On a GPU, which one small model does not fill either, two run at a time.
-    """
-    jobs = [(method, seed) for seed in seeds for method in methods]
-    workers = min(2 if torch.cuda.is_available() else machine.available_cores(), len(jobs))
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers, mp_context=context, initializer=_one_thread) as pool:
-        running = {
-            pool.submit(_train_student, base, method, seed, teacher, out): (method, seed)
-            for method, seed in jobs
-        }
-        try:
-            for job in as_completed(running):
-                method, seed = running[job]
-                yield StudentRun(method, seed, job.result())
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)  # the other runs have no use any more
-            raise
 
 
 def compare(
@@ -280,27 +181,6 @@ def compare(
     )
 
 
-def _train_student(base: Recipe, method: Method, seed: int, teacher: str, out: Path) -> TrainResult:
-    recipe = dataclasses.replace(method.recipe(base, teacher), name=f"demo-{method.key}", seed=seed)
-    return _finished(train(recipe, out / f"{method.key}-seed{seed}"))
-
-
-def _finished(result: TrainResult) -> TrainResult:
-    """A run that came to its end, with its report.
-
-    Raises:
-        RunError: for one that was interrupted.
-    """
-    if result.state != "finished":
-        raise RunError(f"{result.path}: interrupted after step {result.step}")
-    write_report(result.path)
-    return result
-
-
-def _one_thread() -> None:
-    torch.set_num_threads(1)
-
-
 def _row(
     method: Method, head: str, runs: Sequence[StudentRun], teacher: dict[str, str]
 ) -> ComparisonRow:
@@ -349,7 +229,8 @@ def _explanation(
         f"{first} A DeiT ({student.model.name}) is trained on {images} in {len(methods)} ways: "
         f"{'; '.join(method.label for method in methods)}. Soft labels are the teacher's "
         "probabilities (Eq. 2 of the paper), hard ones its decisions (Eq. 3); a distillation token "
-        "has a head of its own.",
+        "has a head of its own. The teacher was asked once about every view of a seed; all of the "
+        "seed's distilled students read what was stored.",
         f"All students have the same recipe and budget ({student.epochs} epochs of batch "
         f"{student.batch_size}); runs of one seed see the same views. Accuracies are those of the "
         f"last weights on the validation images, over {seeds} seeds.",

@@ -19,7 +19,7 @@ FLOORS = (
     ("measuring",),
     ("report",),
     ("programs",),
-    ("demo",),
+    ("students", "demo"),
     ("cli",),
 )
 BESIDE = {("run", "recipes")}

@@ -72,9 +72,12 @@ class InThisProcess(Executor):
 def reader(tmp_path, monkeypatch):
     """A folder with `photos`, in which training is short and the demo compares two methods once."""
     import deit.demo as comparison
+    import deit.programs.record as recording
     import deit.programs.train as program
+    import deit.students as students
 
     train_whole, compare_all = program.train, comparison.demo
+    record_all = recording.record_labels
 
     @functools.wraps(train_whole)
     def train_shortly(recipe, *arguments, **options):
@@ -84,12 +87,20 @@ def reader(tmp_path, monkeypatch):
     def compare_once(*arguments, **options):
         return compare_all(*arguments, **options | {"seeds": 1})
 
+    @functools.wraps(record_all)
+    def record_shortly(recipe, *arguments, **options):
+        return record_all(shortened(recipe), *arguments, **options)
+
     make_photos(tmp_path / "photos")
-    monkeypatch.setattr(program, "train", train_shortly)
-    monkeypatch.setattr(comparison, "train", train_shortly)
+    for module in (program, comparison, students):
+        monkeypatch.setattr(module, "train", train_shortly)
+    for module in (recording, students):
+        monkeypatch.setattr(module, "record_labels", record_shortly)
     monkeypatch.setattr(comparison, "demo", compare_once)
-    monkeypatch.setattr(comparison, "METHODS", comparison.METHODS[:: len(comparison.METHODS) - 1])
-    monkeypatch.setattr(comparison, "ProcessPoolExecutor", InThisProcess)
+    two = students.METHODS[:: len(students.METHODS) - 1]
+    for module in (comparison, students):
+        monkeypatch.setattr(module, "METHODS", two)
+    monkeypatch.setattr(students, "ProcessPoolExecutor", InThisProcess)
     monkeypatch.chdir(tmp_path)
 
 

@@ -5,10 +5,10 @@ import importlib.util
 import sys
 from pathlib import Path
 
-from deit.demo import find_methods
 from deit.programs.train import train
 from deit.recipes.book import get_recipe
 from deit.recipes.recipe import override
+from deit.students import find_methods
 
 PROGRAM = Path(__file__).parents[2] / "benchmarks" / "distillation_methods.py"
 

@@ -50,8 +50,9 @@ def run_demo(arguments: Sequence[str]) -> int:
     from deit import config
     from deit.cli.recipes import find_recipe
     from deit.cli.tables import comparison_table
-    from deit.demo import demo, demo_recipes, find_methods
+    from deit.demo import demo, demo_recipes
     from deit.run.folder import check_new, write_json
+    from deit.students import find_methods
 
     out = options.out or free_folder(Path("runs/demo"))
     check_new(out)

@@ -48,14 +48,17 @@ class RowFormat:
 
     @property
     def dtype(self) -> np.dtype[Any]:
-        """One row: label, confidence, then ``top_k`` classes and their probabilities."""
+        """One row: label, confidence, then ``top_k`` classes and their probabilities.
+
+        Aligned, so that no number lies on two sectors of a disk.
+        """
         label = "<u2" if self.num_classes <= LARGEST_SHORT else "<u4"
         fields: list[Any] = [("label", label)]
         if self.confidence:
             fields.append(("confidence", "<f2"))
         if self.top_k:
             fields += [("classes", label, (self.top_k,)), ("probabilities", "<f2", (self.top_k,))]
-        return np.dtype(fields)
+        return np.dtype(fields, align=True)
 
     def empty(self, count: int) -> Rows:
         """Rows that are unfilled: every bit set."""
@@ -66,7 +69,7 @@ class RowFormat:
         """Which rows hold an answer: those in which no field is unfilled.
 
         The label alone would tell after a killed writer; after a power loss, parts of a row that
-        lie on different pages of the disk may have been kept and lost.
+        lie on different sectors of the disk may have been kept and lost.
         """
         unfilled = rows["label"] == np.iinfo(rows["label"].dtype).max
         if self.confidence:
