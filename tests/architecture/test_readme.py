@@ -124,6 +124,13 @@ def test_readme_does_what_it_says(reader):
     execute(markdown)
 
 
+@pytest.mark.parametrize("page", ["labels.md"])
+def test_how_to_pages_do_what_they_say(reader, page):
+    """With a folder of photos and a teacher for them, as the README leaves them."""
+    assert main(["teacher", "photos", "--out", "runs/teacher"]) == 0
+    execute((ROOT / "docs" / page).read_text(encoding="utf-8"))
+
+
 @pytest.mark.parametrize(
     ("markdown", "message"),
     [

@@ -59,6 +59,7 @@ def label(arguments: Sequence[str]) -> int:
     words, overrides = split_overrides(arguments)
     options = parse(Label, words, verb="label", epilog=recipe_fields)
     check_least("--processes", options.processes, 1)
+    check_least("--top-k", options.top_k or 0, 0)
     check_writable(options.json)
     recipe = _recipe(options, overrides)
     from rich.console import Console

@@ -119,7 +119,7 @@ def build_distilled(options: Distill, overrides: dict[str, Any]) -> Recipe:
     if options.kind is not None:
         named["distillation.kind"] = options.kind
     if options.labels is not None:
-        named["distillation.labels"] = options.labels
+        overrides = {"distillation.labels": options.labels} | overrides
     if options.form is not None:
         named["distillation.token"] = options.form == "token"
     return build_recipe(
