@@ -197,11 +197,20 @@ def test_a_teacher_may_know_more_classes_than_the_data(run):
     assert "1 more classes" in teacher.notes[0]
 
 
-@pytest.mark.parametrize("names", [("cat", "dog", "wolf"), ("a", "b", "c"), ("cat", "fox", "Dog")])
+@pytest.mark.parametrize("names", [("cat", "dog", "wolf"), ("a", "b", "c"), ("cat", "fox", "dogs")])
 def test_classes_that_the_model_does_not_know_are_refused(run, names):
     """As many classes are not the same classes."""
     with pytest.raises(UserError, match="does not know"):
         load_teacher(run, ClassList(names))
+
+
+def test_classes_written_in_another_way_are_matched_and_said(run):
+    """Case decides nothing, and the person reads which names were taken for which."""
+    names = ClassList(("Dog", "cat", "FOX"))
+    classifier = load_classifier(run)
+    assert classifier.order_for(names) == (1, 0, 2)
+    assert any("Dog = dog, FOX = fox" in note for note in load_teacher(run, names).notes)
+    assert any("Dog = dog" in note for note in classifier.for_classes(names).notes)
 
 
 def test_model_without_names_must_have_as_many_classes(tmp_path):

@@ -81,6 +81,18 @@ def test_imagenet_subsets_are_matched_by_wordnet_id():
     assert torch.equal(chosen.forward(images).cls, classifier.forward(images).cls[:, [1, 0]])
 
 
+def test_imagenet_teacher_takes_folders_named_in_words():
+    """A teacher of 1000 classes teaches three of them, called as people call them."""
+    classifier = load_zoo_classifier("timm:test_resnet.r160_in1k", pretrained=False)
+    words = ClassList(("Tinca_tinca", "golden retriever", "great-white-shark"))
+    assert classifier.order_for(words) == (0, 207, 2)
+    with pytest.raises(UserError) as caught:
+        classifier.order_for(ClassList(("tench", "okapi", "crane")))
+    assert "n02012849 (crane), n03126707 (crane)" in caught.value.given
+    assert "does not know these classes of the data: okapi" in caught.value.given
+    assert "deit teacher DATA --arch" in caught.value.todo
+
+
 def test_timms_distilled_deit_keeps_both_heads():
     """timm averages their logits in evaluation; ours can be measured head by head."""
     torch.manual_seed(0)

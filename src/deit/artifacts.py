@@ -163,9 +163,10 @@ def build_teacher(
     Raises:
         UserError: when its classes are not those of the data.
     """
-    order = classifier.order_for(classes)
+    match = classifier.match(classes)
+    order = match.places
     same = in_order(order, classifier.num_classes)
-    notes = list(classifier.notes)
+    notes = [*classifier.notes, *match.notes(classifier.name)]
     if len(order) < classifier.num_classes:
         more = classifier.num_classes - len(order)
         notes.append(f"{classifier.name} knows {more} more classes, which are left out")

@@ -15,6 +15,7 @@ from torch import nn
 from deit.classifier import Classifier
 from deit.data.classes import ClassList
 from deit.data.preprocess import Preprocess
+from deit.data.spellings import imagenet_ids, with_imagenet_ids
 from deit.errors import UserError, did_you_mean
 from deit.model.build import ZooModel, build_model
 from deit.model.onnx_network import OnnxNetwork
@@ -52,7 +53,7 @@ def load_zoo_classifier(spec: str, *, pretrained: bool = True) -> Classifier:
         name=spec,
         model=_with_both_heads(model).eval(),
         preprocess=preprocess,
-        classes=_imagenet_classes() if num_classes == 1000 else None,
+        classes=ClassList(imagenet_ids()) if num_classes == 1000 else None,
         num_classes=num_classes,
         notes=() if pretrained else ("random weights: its answers mean nothing",),
     )
@@ -145,6 +146,8 @@ def load_foreign_weights(path: Path, which: Literal["raw", "ema"] = "raw") -> Cl
 def class_list(names: Any, num_classes: int, where: str) -> ClassList | None:
     """Class names from a JSON file, checked against the number of logits; None stays None.
 
+    ImageNet's classes in words become WordNet ids, see `deit.data.spellings.with_imagenet_ids`.
+
     Raises:
         UserError: when it is no list of names, or one of another length.
     """
@@ -158,7 +161,7 @@ def class_list(names: Any, num_classes: int, where: str) -> ClassList | None:
             "one name per logit, in their order",
             "correct the file",
         )
-    return ClassList(tuple(names))
+    return ClassList(with_imagenet_ids(names))
 
 
 def read_mapping(path: Path) -> dict[str, Any]:
@@ -256,13 +259,6 @@ def _with_both_heads(model: nn.Module) -> nn.Module:
     ours = build_model(infer_config(state, cast(Any, model.network).blocks[0].attn.num_heads), 0)
     load_into(ours, state)
     return ours
-
-
-def _imagenet_classes() -> ClassList:
-    """The WordNet ids of ImageNet's 1000 classes, which its class folders are called by."""
-    from timm.data import ImageNetInfo
-
-    return ClassList(tuple(ImageNetInfo("imagenet-1k").label_names()))
 
 
 def _told_preprocess(told: Mapping[str, Any], beside: Path) -> dict[str, Any]:
