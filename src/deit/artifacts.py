@@ -16,6 +16,8 @@ from deit import config
 from deit.classifier import Classifier, in_order
 from deit.data.classes import ClassList
 from deit.data.preprocess import Preprocess
+from deit.distillation.config import Vote
+from deit.distillation.ensemble import Ensemble
 from deit.distillation.teacher import Teacher
 from deit.errors import UserError, did_you_mean
 from deit.foreign import (
@@ -143,13 +145,52 @@ def load_teacher(
     classes: ClassList,
     device: torch.device | str = "cpu",
     dtype: torch.dtype = torch.float32,
+    vote: Vote = "mean",
 ) -> Teacher:
-    """A teacher for these classes from anything that `load_classifier` reads.
+    """A teacher for these classes from anything that `load_classifier` reads, or from several.
+
+    Args:
+        spec: as for `load_classifier`, or several with commas between them, which teach as one.
+        classes: the data's.
+        device: where to compute.
+        dtype: float32, or bfloat16 or float16 for autocast.
+        vote: how several answer as one, see `deit.distillation.ensemble`.
 
     Raises:
-        UserError: as `load_classifier`, or when its classes are not those of the data.
+        UserError: as `load_classifier`, when its classes are not those of the data, or for a vote
+            of a single teacher.
     """
+    members = teacher_members(spec)
+    if len(members) > 1:
+        teachers = [build_teacher(load_classifier(m), classes, device, dtype) for m in members]
+        return Ensemble(teachers, vote)
+    if vote != "mean":
+        raise UserError(
+            f"distillation.vote = {vote!r} with the one teacher {spec}", "mean", "name several"
+        )
     return build_teacher(load_classifier(spec), classes, device, dtype)
+
+
+def teacher_members(spec: str | Path) -> tuple[str, ...]:
+    """The single teachers of a list with commas; a path that exists with a comma in it is one.
+
+    >>> teacher_members("runs/a, timm:regnety_160")
+    ('runs/a', 'timm:regnety_160')
+
+    Raises:
+        UserError: for an empty place in the list, or a teacher that is named twice.
+    """
+    text = str(spec)
+    if "," not in text or Path(text.removeprefix("onnx:").removeprefix("hf:")).exists():
+        return (text,)
+    members = tuple(part.strip() for part in text.split(","))
+    if not all(members) or len(set(members)) < len(members):
+        raise UserError(
+            f"teachers {text!r}",
+            "different teachers with one comma between each two",
+            "correct the list",
+        )
+    return members
 
 
 def build_teacher(

@@ -10,6 +10,7 @@ from deit.errors import UserError
 
 Kind = Literal["none", "soft", "hard", "label"]
 KlReduction = Literal["batchmean", "numel"]
+Vote = Literal["mean", "majority"]
 
 PAPER_WEIGHTS: dict[Kind, float] = {"none": 0.5, "soft": 0.1, "hard": 0.5, "label": 0.5}
 """Share of the second term: lambda of Eq. 2, one half of Eq. 3 (for "none" it does not act)."""
@@ -28,8 +29,12 @@ class DistillationConfig:
     label: the second head gets the true label, the two-class-token control of section 4."""
 
     teacher: str = ""
-    """Run folder, weights file, timm:NAME, torchvision:NAME or onnx:FILE; the paper's is
-    timm:regnety_160."""
+    """Run folder, weights file, timm:NAME, torchvision:NAME, hf:ID or onnx:FILE; the paper's is
+    timm:regnety_160. Several, with commas between them, teach as one."""
+
+    vote: Vote = "mean"
+    """How several teachers answer as one. mean: their mean probability. majority: one vote for each
+    decision, of equals the earliest teacher's; hard labels only."""
 
     token: bool = True
     """True: the teacher trains the distillation token's head (section 4). False: it trains the
@@ -64,6 +69,7 @@ class DistillationConfig:
             raise _refusal("temperature", self.temperature, "a number above 0", "the paper uses 3")
         if self.kl_reduction not in ("batchmean", "numel"):
             raise _refusal("kl_reduction", self.kl_reduction, "batchmean, numel", "use one of them")
+        self._check_vote()
         if not 0 <= self.min_teacher_accuracy <= 1:
             raise _refusal(
                 "min_teacher_accuracy", self.min_teacher_accuracy, "0 to 1", "75 % is 0.75"
@@ -95,6 +101,16 @@ class DistillationConfig:
         """Whether the student must have a second token with a head of its own."""
         return self.kind != "none" and self.token
 
+    def _check_vote(self) -> None:
+        if self.vote not in ("mean", "majority"):
+            raise _refusal("vote", self.vote, "mean, majority", "use one of them")
+        if self.vote == "majority" and self.kind == "soft":
+            allowed = "mean with distillation.kind = 'soft': votes are no probabilities"
+            raise _refusal("vote", self.vote, allowed, "use the mean, or hard labels")
+        if self.vote != "mean" and self.teacher and "," not in self.teacher:
+            allowed = f"mean with the one teacher {self.teacher}, where nothing is to be counted"
+            raise _refusal("vote", self.vote, allowed, "name several teachers: --teacher A,B")
+
     def _require_default(self, name: str) -> None:
         default = {field.name: field.default for field in fields(self)}[name]
         value = getattr(self, name)
@@ -109,7 +125,7 @@ class DistillationConfig:
 
 def _idle_fields(kind: Kind) -> tuple[str, ...]:
     """The fields that have nothing to act on."""
-    no_teacher = ("teacher", "token", "min_teacher_accuracy")
+    no_teacher = ("teacher", "vote", "token", "min_teacher_accuracy")
     no_temperature = ("temperature", "kl_reduction")
     return {
         "none": (*no_teacher, *no_temperature, "weight"),

@@ -7,12 +7,14 @@ own normalisation and size. Where a teacher comes from is the business of `deit.
 import copy
 import math
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
+from deit.distillation.fingerprint import model_fingerprint
 from deit.errors import UserError
 from deit.tensors import TwoHeads
 
@@ -123,6 +125,22 @@ class Teacher(nn.Module):
     def with_image_size(self, image_size: int) -> "Teacher":
         """The same model at another resolution; the weights are shared."""
         return self._changed(image_size=image_size)
+
+    def fingerprint(self) -> dict[str, Any]:
+        """What this teacher's answers depend on, as plain values; its name is no part of it.
+
+        Equal fingerprints are the same teacher, from whatever file. See
+        `deit.distillation.fingerprint`.
+        """
+        return {
+            "model": model_fingerprint(self.model),
+            "mean": list(self.mean),
+            "std": list(self.std),
+            "image_size": self.image_size,
+            "order": list(self.order),
+            "dtype": str(self.dtype).removeprefix("torch."),
+            "classes": list(self.classes),
+        }
 
     def _changed(self, **attributes: object) -> "Teacher":
         other = copy.copy(self)
