@@ -169,7 +169,7 @@ def test_a_run_without_weights_says_so(tmp_path):
         load_classifier(tmp_path)
 
 
-@pytest.mark.parametrize("spec", ["runs/nowhere", "hf:facebook/deit", "onnx:nowhere.onnx"])
+@pytest.mark.parametrize("spec", ["runs/nowhere", "mlflow:deit", "onnx:nowhere.onnx"])
 def test_names_of_nothing_are_refused_with_what_is_allowed(spec):
     """The message lists the kinds of models that can be read."""
     with pytest.raises(UserError, match="no such file") as caught:

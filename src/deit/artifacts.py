@@ -28,6 +28,7 @@ from deit.foreign import (
     mapping,
     read_mapping,
 )
+from deit.huggingface import load_huggingface_classifier
 from deit.model.build import build_model
 from deit.model.variants import ConvNetConfig, ModelConfig, VisionTransformerConfig, ZooConfig
 from deit.model.weights import load_into, load_weights, save_weights
@@ -41,7 +42,7 @@ WEIGHTS = ("best", "ema", "last")
 
 _ALLOWED = (
     "run folder, weights file (.safetensors, .pth), folder in timm's or transformers' form, "
-    "FILE.onnx, timm:NAME or torchvision:NAME"
+    "FILE.onnx, timm:NAME, torchvision:NAME or hf:ID"
 )
 _CONFIGS = {
     "vision-transformer": VisionTransformerConfig,
@@ -70,7 +71,8 @@ def load_classifier(spec: str | Path, *, which: str = "best") -> Classifier:
 
     Args:
         spec: a run folder; a weights file of ours, of the reference, timm or transformers; a folder
-            in timm's or transformers' form; an ONNX file; ``timm:NAME`` or ``torchvision:NAME``.
+            in timm's or transformers' form; an ONNX file; ``timm:NAME``, ``torchvision:NAME`` or
+            ``hf:ID``.
         which: the weights of a run to read, best, ema or last; of others' training checkpoints ema
             reads the moving average.
 
@@ -82,6 +84,8 @@ def load_classifier(spec: str | Path, *, which: str = "best") -> Classifier:
     library, _, rest = str(spec).partition(":")
     if library in ("timm", "torchvision"):
         return load_zoo_classifier(str(spec))
+    if library == "hf":
+        return load_huggingface_classifier(str(spec))
     path = Path(rest if library == "onnx" else spec)
     if not path.exists():
         raise UserError(f"{spec}: no such file, folder or model", _ALLOWED, _nearest(path))
