@@ -124,8 +124,8 @@ def save_model(
     Raises:
         UserError: when the folder holds another model's model.json.
     """
-    if isinstance(model_config, ZooConfig):  # these weights take the place of the published ones
-        model_config = dataclasses.replace(model_config, pretrained=False)
+    if isinstance(model_config, ZooConfig):  # these weights take the place of others
+        model_config = dataclasses.replace(model_config, pretrained=False, weights_file="")
     description = {
         "format": FORMAT,
         "model": config.to_plain(model_config),
@@ -258,8 +258,8 @@ def _model_config(told: dict[str, Any], beside: Path) -> ModelConfig:
     if kind not in _CONFIGS:
         raise UserError(f"{beside}: model.kind = {kind!r}", ", ".join(_CONFIGS), "")
     model_config: ModelConfig = config.from_plain(_CONFIGS[kind], told, f"{beside}: model")
-    if isinstance(model_config, ZooConfig):  # whatever the file says, nothing is downloaded
-        return dataclasses.replace(model_config, pretrained=False)
+    if isinstance(model_config, ZooConfig):  # whatever the file says, nothing else is read
+        return dataclasses.replace(model_config, pretrained=False, weights_file="")
     return model_config
 
 

@@ -38,9 +38,13 @@ def load_zoo_classifier(spec: str, *, pretrained: bool = True) -> Classifier:
         UserError: for an unknown name, for a model without a published head, or when its weights
             cannot be fetched.
     """
-    library, _, name = spec.partition(":")
-    describe = {"timm": _described_by_timm, "torchvision": _described_by_torchvision}[library]
-    num_classes, preprocess = describe(name)
+    num_classes, preprocess = _described(spec)
+    if not num_classes:
+        raise UserError(
+            f"{spec} was published without a classifying head",
+            "a model that was trained to classify",
+            f"fit one to your classes: `deit teacher DATA --arch {spec}`",
+        )
     config = ZooConfig(
         name=spec,
         img_size=preprocess.image_size,
@@ -57,6 +61,17 @@ def load_zoo_classifier(spec: str, *, pretrained: bool = True) -> Classifier:
         num_classes=num_classes,
         notes=() if pretrained else ("random weights: its answers mean nothing",),
     )
+
+
+def published_preprocess(spec: str) -> Preprocess:
+    """The preprocessing of ``timm:NAME`` or ``torchvision:NAME``, also of one without a head.
+
+    Of an architecture that nobody has published weights of: what its library gives as usual.
+
+    Raises:
+        UserError: for an unknown name, or images that are not square.
+    """
+    return _described(spec)[1]
 
 
 def load_onnx_classifier(path: Path) -> Classifier:
@@ -188,8 +203,13 @@ def mapping(content: Any, where: str) -> dict[str, Any]:
     return content
 
 
+def _described(spec: str) -> tuple[int, Preprocess]:
+    """Number of classes and preprocessing of published weights; 0 classes without a head."""
+    library, _, name = spec.partition(":")
+    return {"timm": _described_by_timm, "torchvision": _described_by_torchvision}[library](name)
+
+
 def _described_by_timm(name: str) -> tuple[int, Preprocess]:
-    """Number of classes and preprocessing of published weights."""
     import timm
 
     if not timm.is_model(name):
@@ -199,12 +219,6 @@ def _described_by_timm(name: str) -> tuple[int, Preprocess]:
     except RuntimeError:  # the architecture is there, the tag behind its dot is not
         tagged = timm.list_pretrained(f"{name.partition('.')[0]}.*")
         raise _unknown("timm", name, tagged) from None
-    if published is None or not published.num_classes:
-        raise UserError(
-            f"timm:{name} was published without a classifying head",
-            "a model that was trained to classify",
-            f"fit one to your classes: `deit teacher DATA --arch timm:{name} --pretrained`",
-        )
     channels, height, width = published.input_size
     if height != width:
         raise UserError(f"timm:{name} takes {height} x {width} pixels", "square images", "")
@@ -221,7 +235,6 @@ def _described_by_timm(name: str) -> tuple[int, Preprocess]:
 
 
 def _described_by_torchvision(name: str) -> tuple[int, Preprocess]:
-    """Number of classes and preprocessing of published weights."""
     import torchvision
 
     known = torchvision.models.list_models(torchvision.models)
