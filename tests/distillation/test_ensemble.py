@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from torch import nn
 
@@ -63,6 +63,8 @@ def test_mean_is_finite_where_one_member_is_certain():
 
 
 @given(st.integers(2, 40).flatmap(lambda n: st.lists(st.integers(0, 4), min_size=n, max_size=n)))
+@example([0, 1, 1, 1, 1, 0, 0, 0])  # a tie that the earliest teacher decides against early ones
+@example([0] * 19 + [1] * 20)  # one vote more, however late
 def test_majority_decides_as_counting_does(decisions: list[int]) -> None:
     """Most votes; of equals, the class that comes first in the list of decisions."""
     answers = torch.eye(5)[decisions][:, None]  # [members, 1, classes]
