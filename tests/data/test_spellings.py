@@ -148,5 +148,6 @@ def test_imagenets_list_in_words_becomes_ids():
     assert with_imagenet_ids(words) == imagenet_ids() == tuple(info.label_names())
     changed = ["my own class", *words[1:]]
     assert with_imagenet_ids(changed) == ("my own class", *imagenet_ids()[1:])
+    assert with_imagenet_ids(["background", *words]) == ("background", *imagenet_ids())
     assert with_imagenet_ids(words[::-1]) == tuple(words[::-1])
     assert with_imagenet_ids(words[:10]) == tuple(words[:10])

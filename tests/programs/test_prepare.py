@@ -1,5 +1,8 @@
 """What stands before the first step: a teacher that was measured, each of several by itself."""
 
+import json
+import shutil
+
 import pytest
 import torch
 
@@ -9,6 +12,7 @@ from deit.distillation.teacher import Teacher
 from deit.errors import UserError
 from deit.measuring.gate import Examination
 from deit.programs import prepare
+from deit.programs.train import train
 from deit.recipes.book import get_recipe
 from deit.recipes.recipe import distilled, override
 
@@ -68,3 +72,16 @@ def test_a_single_teacher_is_asked_once(asked):
     _, examined = examine(make_member("a"), [])
     assert asked == [("a", 0.7)]
     assert examined.notes == ("assumed",)
+
+
+def test_two_runs_teach_together(teacher_run, tmp_path):
+    """From their names in the recipe to the record of a run: both alone, and both together."""
+    shutil.copytree(teacher_run, tmp_path / "twin")
+    recipe = distilled(get_recipe("digits"), f"{teacher_run},{tmp_path / 'twin'}", "hard")
+    changes = {"data.source": "digits", "data.images_per_class": 5, "epochs": 1}
+    quick = {"schedule.warmup_epochs": 0, "distillation.vote": "majority"}
+    result = train(override(recipe, changes | quick), tmp_path / "run")
+    told = json.loads((result.path / "result.json").read_text())["teacher"]
+    alone = [note for note in told["notes"] if " alone: " in note]
+    assert len(alone) == 2
+    assert all(note.endswith(f"{told['accuracy']:.2%}") for note in alone)  # they are twins

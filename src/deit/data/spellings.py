@@ -130,20 +130,21 @@ def imagenet_ids() -> tuple[str, ...]:
 def with_imagenet_ids(names: Sequence[str]) -> tuple[str, ...]:
     """The list with WordNet ids where it is ImageNet's 1000 classes in words, in ImageNet's order.
 
-    As transformers' configurations have it, where two classes are called crane. Ten classes may be
-    described in words of their own: they keep them. Any other list is returned as it is.
+    As transformers' configurations have it, where two classes are called crane; a class of the
+    background may come first. Ten classes may be described in words of their own: they keep them.
+    Any other list is returned as it is.
     """
-    ids = imagenet_ids() if len(names) == 1000 else ()
+    if len(names) not in (1000, 1001):
+        return tuple(names)
+    background, classes = tuple(names[:-1000]), names[-1000:]
     alike = [
         bool(set(_parts(name)) & set(_words_of(wordnet_id)))
-        for name, wordnet_id in zip(names, ids, strict=False)
+        for name, wordnet_id in zip(classes, imagenet_ids(), strict=True)
     ]
     if sum(alike) < 990:
         return tuple(names)
-    return tuple(
-        wordnet_id if same else name
-        for name, wordnet_id, same in zip(names, ids, alike, strict=True)
-    )
+    both = zip(classes, imagenet_ids(), alike, strict=True)
+    return background + tuple(wordnet_id if same else name for name, wordnet_id, same in both)
 
 
 @functools.cache
