@@ -2,15 +2,24 @@
 
 import dataclasses
 import json
+import shutil
 
 import pytest
 import torch
 
 import deit
-from deit.artifacts import build_teacher, load, load_classifier, load_teacher, save_model
+from deit.artifacts import (
+    build_teacher,
+    load,
+    load_classifier,
+    load_teacher,
+    save_model,
+    teacher_members,
+)
 from deit.classifier import Classifier
 from deit.data.classes import ClassList
 from deit.data.preprocess import Preprocess
+from deit.distillation.ensemble import Ensemble
 from deit.errors import UserError
 from deit.model.build import build_model
 from deit.model.variants import ConvNetConfig, VisionTransformerConfig, ZooConfig
@@ -160,7 +169,7 @@ def test_a_run_without_weights_says_so(tmp_path):
         load_classifier(tmp_path)
 
 
-@pytest.mark.parametrize("spec", ["runs/nowhere", "hf:facebook/deit", "onnx:nowhere.onnx"])
+@pytest.mark.parametrize("spec", ["runs/nowhere", "mlflow:deit", "onnx:nowhere.onnx"])
 def test_names_of_nothing_are_refused_with_what_is_allowed(spec):
     """The message lists the kinds of models that can be read."""
     with pytest.raises(UserError, match="no such file") as caught:
@@ -197,11 +206,20 @@ def test_a_teacher_may_know_more_classes_than_the_data(run):
     assert "1 more classes" in teacher.notes[0]
 
 
-@pytest.mark.parametrize("names", [("cat", "dog", "wolf"), ("a", "b", "c"), ("cat", "fox", "Dog")])
+@pytest.mark.parametrize("names", [("cat", "dog", "wolf"), ("a", "b", "c"), ("cat", "fox", "dogs")])
 def test_classes_that_the_model_does_not_know_are_refused(run, names):
     """As many classes are not the same classes."""
     with pytest.raises(UserError, match="does not know"):
         load_teacher(run, ClassList(names))
+
+
+def test_classes_written_in_another_way_are_matched_and_said(run):
+    """Case decides nothing, and the person reads which names were taken for which."""
+    names = ClassList(("Dog", "cat", "FOX"))
+    classifier = load_classifier(run)
+    assert classifier.order_for(names) == (1, 0, 2)
+    assert any("Dog = dog, FOX = fox" in note for note in load_teacher(run, names).notes)
+    assert any("Dog = dog" in note for note in classifier.for_classes(names).notes)
 
 
 def test_model_without_names_must_have_as_many_classes(tmp_path):
@@ -226,3 +244,42 @@ def test_load_gives_the_bare_network(run):
     ours, theirs = load(run).state_dict(), load_classifier(run).model.state_dict()
     assert ours.keys() == theirs.keys()
     assert isinstance(load_classifier(run), Classifier)
+
+
+def test_several_teachers_are_named_with_commas(run, tmp_path):
+    """Each is loaded for the data's classes; together they answer as told."""
+    (tmp_path / "other").mkdir()
+    save(tmp_path / "other" / "a.safetensors", "convnet", classes=ClassList(("fox", "dog", "cat")))
+    spec, images = f"{run}, {tmp_path / 'other'}", torch.randn(2, 3, 16, 16)
+    members = [load_teacher(one, CLASSES) for one in (run, tmp_path / "other")]
+    pixels = (PREPROCESS.mean, PREPROCESS.std)
+    for vote in ("mean", "majority"):
+        together = load_teacher(spec, CLASSES, vote=vote)
+        assert torch.equal(
+            together.logits(images, *pixels), Ensemble(members, vote).logits(images, *pixels)
+        )
+        assert together.fingerprint() == Ensemble(members, vote).fingerprint()
+
+
+def test_a_path_with_a_comma_that_exists_is_one_teacher(run):
+    """The file system decides before the comma does; a vote of one is refused."""
+    named = run.rename(run.parent / "a,b")
+    assert teacher_members(named) == (str(named),)
+    assert not isinstance(load_teacher(named, CLASSES), Ensemble)
+    with pytest.raises(UserError, match="with the one teacher"):
+        load_teacher(named, CLASSES, vote="majority")
+
+
+@pytest.mark.parametrize("spec", ["a,", ",a", "a,,b", "a,a", "a, a"])
+def test_lists_of_teachers_with_gaps_or_twins_are_refused(spec):
+    """A comma too many, or one teacher twice."""
+    with pytest.raises(UserError, match="teachers"):
+        teacher_members(spec)
+
+
+def test_a_saved_teacher_has_one_fingerprint_wherever_it_stands(run, tmp_path):
+    """Copied to another folder it is the same; other weights of the run are another."""
+    shutil.copytree(run, tmp_path / "copy")
+    here, there = (load_teacher(path, CLASSES).fingerprint() for path in (run, tmp_path / "copy"))
+    assert here == there
+    assert load_teacher(run / "weights" / "last.safetensors", CLASSES).fingerprint() != here

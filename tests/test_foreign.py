@@ -1,6 +1,8 @@
 """Other people's models: what they publish is followed, what they do not tell is said."""
 
+import hashlib
 import json
+import shutil
 import sys
 
 import numpy as np
@@ -13,7 +15,7 @@ from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 from timm.data import create_transform, resolve_data_config
 
-from deit.artifacts import load_classifier
+from deit.artifacts import load_classifier, load_teacher
 from deit.data.classes import ClassList
 from deit.errors import UserError
 from deit.foreign import load_zoo_classifier
@@ -79,6 +81,18 @@ def test_imagenet_subsets_are_matched_by_wordnet_id():
     chosen = classifier.for_classes(ClassList(("n01443537", "n01440764")))
     images = torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
     assert torch.equal(chosen.forward(images).cls, classifier.forward(images).cls[:, [1, 0]])
+
+
+def test_imagenet_teacher_takes_folders_named_in_words():
+    """A teacher of 1000 classes teaches three of them, called as people call them."""
+    classifier = load_zoo_classifier("timm:test_resnet.r160_in1k", pretrained=False)
+    words = ClassList(("Tinca_tinca", "golden retriever", "great-white-shark"))
+    assert classifier.order_for(words) == (0, 207, 2)
+    with pytest.raises(UserError) as caught:
+        classifier.order_for(ClassList(("tench", "okapi", "crane")))
+    assert "n02012849 (crane), n03126707 (crane)" in caught.value.given
+    assert "does not know these classes of the data: okapi" in caught.value.given
+    assert "deit teacher DATA --arch" in caught.value.todo
 
 
 def test_timms_distilled_deit_keeps_both_heads():
@@ -213,6 +227,18 @@ def test_onnx_file_answers_as_numpy_does(tmp_path, batch, form):
     assert (preprocess.image_size, preprocess.crop_pct, classifier.num_classes) == (4, 1.0, 5)
     assert preprocess.mean == (0.485, 0.456, 0.406)
     assert len(classifier.notes) == 2
+
+
+def test_onnx_teachers_fingerprint_is_the_files(tmp_path):
+    """SHA-256 of the file, wherever it lies."""
+    linear_onnx(tmp_path / "a.onnx")
+    shutil.copy(tmp_path / "a.onnx", tmp_path / "b.onnx")
+    one, two = (
+        load_teacher(tmp_path / name, ClassList(tuple("abcde"))) for name in ("a.onnx", "b.onnx")
+    )
+    expected = hashlib.sha256((tmp_path / "a.onnx").read_bytes()).hexdigest()
+    assert one.fingerprint() == two.fingerprint()
+    assert one.fingerprint()["model"] == {"kind": "onnx", "sha256": expected}
 
 
 @pytest.mark.parametrize("place", ["inside", "beside"])

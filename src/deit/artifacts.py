@@ -16,6 +16,8 @@ from deit import config
 from deit.classifier import Classifier, in_order
 from deit.data.classes import ClassList
 from deit.data.preprocess import Preprocess
+from deit.distillation.config import Vote
+from deit.distillation.ensemble import Ensemble
 from deit.distillation.teacher import Teacher
 from deit.errors import UserError, did_you_mean
 from deit.foreign import (
@@ -26,6 +28,7 @@ from deit.foreign import (
     mapping,
     read_mapping,
 )
+from deit.huggingface import load_huggingface_classifier
 from deit.model.build import build_model
 from deit.model.variants import ConvNetConfig, ModelConfig, VisionTransformerConfig, ZooConfig
 from deit.model.weights import load_into, load_weights, save_weights
@@ -39,7 +42,7 @@ WEIGHTS = ("best", "ema", "last")
 
 _ALLOWED = (
     "run folder, weights file (.safetensors, .pth), folder in timm's or transformers' form, "
-    "FILE.onnx, timm:NAME or torchvision:NAME"
+    "FILE.onnx, timm:NAME, torchvision:NAME or hf:ID"
 )
 _CONFIGS = {
     "vision-transformer": VisionTransformerConfig,
@@ -68,7 +71,8 @@ def load_classifier(spec: str | Path, *, which: str = "best") -> Classifier:
 
     Args:
         spec: a run folder; a weights file of ours, of the reference, timm or transformers; a folder
-            in timm's or transformers' form; an ONNX file; ``timm:NAME`` or ``torchvision:NAME``.
+            in timm's or transformers' form; an ONNX file; ``timm:NAME``, ``torchvision:NAME`` or
+            ``hf:ID``.
         which: the weights of a run to read, best, ema or last; of others' training checkpoints ema
             reads the moving average.
 
@@ -80,6 +84,8 @@ def load_classifier(spec: str | Path, *, which: str = "best") -> Classifier:
     library, _, rest = str(spec).partition(":")
     if library in ("timm", "torchvision"):
         return load_zoo_classifier(str(spec))
+    if library == "hf":
+        return load_huggingface_classifier(str(spec))
     path = Path(rest if library == "onnx" else spec)
     if not path.exists():
         raise UserError(f"{spec}: no such file, folder or model", _ALLOWED, _nearest(path))
@@ -118,8 +124,8 @@ def save_model(
     Raises:
         UserError: when the folder holds another model's model.json.
     """
-    if isinstance(model_config, ZooConfig):  # these weights take the place of the published ones
-        model_config = dataclasses.replace(model_config, pretrained=False)
+    if isinstance(model_config, ZooConfig):  # these weights take the place of others
+        model_config = dataclasses.replace(model_config, pretrained=False, weights_file="")
     description = {
         "format": FORMAT,
         "model": config.to_plain(model_config),
@@ -143,13 +149,52 @@ def load_teacher(
     classes: ClassList,
     device: torch.device | str = "cpu",
     dtype: torch.dtype = torch.float32,
+    vote: Vote = "mean",
 ) -> Teacher:
-    """A teacher for these classes from anything that `load_classifier` reads.
+    """A teacher for these classes from anything that `load_classifier` reads, or from several.
+
+    Args:
+        spec: as for `load_classifier`, or several with commas between them, which teach as one.
+        classes: the data's.
+        device: where to compute.
+        dtype: float32, or bfloat16 or float16 for autocast.
+        vote: how several answer as one, see `deit.distillation.ensemble`.
 
     Raises:
-        UserError: as `load_classifier`, or when its classes are not those of the data.
+        UserError: as `load_classifier`, when its classes are not those of the data, or for a vote
+            of a single teacher.
     """
+    members = teacher_members(spec)
+    if len(members) > 1:
+        teachers = [build_teacher(load_classifier(m), classes, device, dtype) for m in members]
+        return Ensemble(teachers, vote)
+    if vote != "mean":
+        raise UserError(
+            f"distillation.vote = {vote!r} with the one teacher {spec}", "mean", "name several"
+        )
     return build_teacher(load_classifier(spec), classes, device, dtype)
+
+
+def teacher_members(spec: str | Path) -> tuple[str, ...]:
+    """The single teachers of a list with commas; a path that exists with a comma in it is one.
+
+    >>> teacher_members("runs/a, timm:regnety_160")
+    ('runs/a', 'timm:regnety_160')
+
+    Raises:
+        UserError: for an empty place in the list, or a teacher that is named twice.
+    """
+    text = str(spec)
+    if "," not in text or Path(text.removeprefix("onnx:").removeprefix("hf:")).exists():
+        return (text,)
+    members = tuple(part.strip() for part in text.split(","))
+    if not all(members) or len(set(members)) < len(members):
+        raise UserError(
+            f"teachers {text!r}",
+            "different teachers with one comma between each two",
+            "correct the list",
+        )
+    return members
 
 
 def build_teacher(
@@ -163,9 +208,10 @@ def build_teacher(
     Raises:
         UserError: when its classes are not those of the data.
     """
-    order = classifier.order_for(classes)
+    match = classifier.match(classes)
+    order = match.places
     same = in_order(order, classifier.num_classes)
-    notes = list(classifier.notes)
+    notes = [*classifier.notes, *match.notes(classifier.name)]
     if len(order) < classifier.num_classes:
         more = classifier.num_classes - len(order)
         notes.append(f"{classifier.name} knows {more} more classes, which are left out")
@@ -212,8 +258,8 @@ def _model_config(told: dict[str, Any], beside: Path) -> ModelConfig:
     if kind not in _CONFIGS:
         raise UserError(f"{beside}: model.kind = {kind!r}", ", ".join(_CONFIGS), "")
     model_config: ModelConfig = config.from_plain(_CONFIGS[kind], told, f"{beside}: model")
-    if isinstance(model_config, ZooConfig):  # whatever the file says, nothing is downloaded
-        return dataclasses.replace(model_config, pretrained=False)
+    if isinstance(model_config, ZooConfig):  # whatever the file says, nothing else is read
+        return dataclasses.replace(model_config, pretrained=False, weights_file="")
     return model_config
 
 

@@ -4,12 +4,14 @@ import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from deit.data.classes import ClassList, listed
+from deit.data.classes import ClassList
 from deit.data.preprocess import Preprocess
-from deit.errors import UserError, did_you_mean
+from deit.data.spellings import Match, match_classes
+from deit.errors import UserError
 from deit.tensors import TwoHeads
 
 
@@ -38,40 +40,42 @@ class Classifier:
         heads: TwoHeads = self.model(images)
         return heads
 
-    def order_for(self, classes: ClassList) -> tuple[int, ...]:
-        """Where the logit of each of ``classes`` stands among this model's logits.
+    def match(self, classes: ClassList) -> Match:
+        """Which of this model's classes each of ``classes`` is, by name.
 
-        Known names decide; the model may know more classes than the data. Without names the count
-        must agree, and the order is taken to be the same.
+        Known names decide (`deit.data.spellings`); the model may know more classes than the data.
+        Without names the count must agree, and the order is taken to be the same.
 
         Raises:
-            UserError: when the model does not know a class, or has another number of nameless ones.
+            UserError: when the model does not know a class, cannot tell which is meant, or has
+                another number of nameless ones.
         """
-        if self.classes is None:
-            if self.num_classes != len(classes):
-                raise UserError(
-                    f"{self.name} has {self.num_classes} classes without names, the data has "
-                    f"{len(classes)}",
-                    "as many as the data has",
-                    "take a model of these classes; `deit teacher DATA` trains one",
-                )
-            return tuple(range(len(classes)))
-        unknown = [name for name in classes.names if name not in self.classes]
-        if unknown:
+        if self.classes is not None:
+            return match_classes(classes.names, self.classes, self.name)
+        if self.num_classes != len(classes):
             raise UserError(
-                f"{self.name} does not know these classes of the data: {listed(unknown)}",
-                f"its own {len(self.classes)} classes: {listed(self.classes.names)}",
-                did_you_mean(unknown[0], self.classes.names)
-                or "rename the data's class folders, or take a model of these classes; "
-                "`deit teacher DATA` trains one",
+                f"{self.name} has {self.num_classes} classes without names, the data has "
+                f"{len(classes)}",
+                "as many as the data has",
+                "take a model of these classes; `deit teacher DATA` trains one",
             )
-        return tuple(self.classes.index(name) for name in classes.names)
+        return Match(tuple(range(len(classes))))
+
+    def order_for(self, classes: ClassList) -> tuple[int, ...]:
+        """Where the logit of each of ``classes`` stands among this model's logits; see `match`."""
+        return self.match(classes).places
 
     def for_classes(self, classes: ClassList) -> "Classifier":
-        """The same model with its logits in the order of ``classes``; see `order_for`."""
-        order = self.order_for(classes)
-        model = self.model if in_order(order, self.num_classes) else Reordered(self.model, order)
-        return dataclasses.replace(self, model=model, classes=classes, num_classes=len(classes))
+        """The same model with its logits in the order of ``classes``; see `match`."""
+        match = self.match(classes)
+        kept = in_order(match.places, self.num_classes)
+        return dataclasses.replace(
+            self,
+            model=self.model if kept else Reordered(self.model, match.places),
+            classes=classes,
+            num_classes=len(classes),
+            notes=self.notes + match.notes(self.name),
+        )
 
 
 class Reordered(nn.Module):
@@ -80,7 +84,8 @@ class Reordered(nn.Module):
     def __init__(self, model: nn.Module, order: Sequence[int]) -> None:
         super().__init__()
         self.model = model
-        self.order = list(order)
+        self.order: Tensor
+        self.register_buffer("order", torch.tensor(order, dtype=torch.int64))
 
     def forward(self, images: Float[Tensor, "batch channels height width"]) -> TwoHeads:
         """The chosen logits of both heads."""

@@ -15,6 +15,7 @@ from torch import nn
 from deit.classifier import Classifier
 from deit.data.classes import ClassList
 from deit.data.preprocess import Preprocess
+from deit.data.spellings import imagenet_ids, with_imagenet_ids
 from deit.errors import UserError, did_you_mean
 from deit.model.build import ZooModel, build_model
 from deit.model.onnx_network import OnnxNetwork
@@ -37,9 +38,13 @@ def load_zoo_classifier(spec: str, *, pretrained: bool = True) -> Classifier:
         UserError: for an unknown name, for a model without a published head, or when its weights
             cannot be fetched.
     """
-    library, _, name = spec.partition(":")
-    describe = {"timm": _described_by_timm, "torchvision": _described_by_torchvision}[library]
-    num_classes, preprocess = describe(name)
+    num_classes, preprocess = _described(spec)
+    if not num_classes:
+        raise UserError(
+            f"{spec} was published without a classifying head",
+            "a model that was trained to classify",
+            f"fit one to your classes: `deit teacher DATA --arch {spec}`",
+        )
     config = ZooConfig(
         name=spec,
         img_size=preprocess.image_size,
@@ -52,10 +57,21 @@ def load_zoo_classifier(spec: str, *, pretrained: bool = True) -> Classifier:
         name=spec,
         model=_with_both_heads(model).eval(),
         preprocess=preprocess,
-        classes=_imagenet_classes() if num_classes == 1000 else None,
+        classes=ClassList(imagenet_ids()) if num_classes == 1000 else None,
         num_classes=num_classes,
         notes=() if pretrained else ("random weights: its answers mean nothing",),
     )
+
+
+def published_preprocess(spec: str) -> Preprocess:
+    """The preprocessing of ``timm:NAME`` or ``torchvision:NAME``, also of one without a head.
+
+    Of an architecture that nobody has published weights of: what its library gives as usual.
+
+    Raises:
+        UserError: for an unknown name, or images that are not square.
+    """
+    return _described(spec)[1]
 
 
 def load_onnx_classifier(path: Path) -> Classifier:
@@ -145,6 +161,8 @@ def load_foreign_weights(path: Path, which: Literal["raw", "ema"] = "raw") -> Cl
 def class_list(names: Any, num_classes: int, where: str) -> ClassList | None:
     """Class names from a JSON file, checked against the number of logits; None stays None.
 
+    ImageNet's classes in words become WordNet ids, see `deit.data.spellings.with_imagenet_ids`.
+
     Raises:
         UserError: when it is no list of names, or one of another length.
     """
@@ -158,7 +176,7 @@ def class_list(names: Any, num_classes: int, where: str) -> ClassList | None:
             "one name per logit, in their order",
             "correct the file",
         )
-    return ClassList(tuple(names))
+    return ClassList(with_imagenet_ids(names))
 
 
 def read_mapping(path: Path) -> dict[str, Any]:
@@ -185,8 +203,13 @@ def mapping(content: Any, where: str) -> dict[str, Any]:
     return content
 
 
+def _described(spec: str) -> tuple[int, Preprocess]:
+    """Number of classes and preprocessing of published weights; 0 classes without a head."""
+    library, _, name = spec.partition(":")
+    return {"timm": _described_by_timm, "torchvision": _described_by_torchvision}[library](name)
+
+
 def _described_by_timm(name: str) -> tuple[int, Preprocess]:
-    """Number of classes and preprocessing of published weights."""
     import timm
 
     if not timm.is_model(name):
@@ -196,12 +219,6 @@ def _described_by_timm(name: str) -> tuple[int, Preprocess]:
     except RuntimeError:  # the architecture is there, the tag behind its dot is not
         tagged = timm.list_pretrained(f"{name.partition('.')[0]}.*")
         raise _unknown("timm", name, tagged) from None
-    if published is None or not published.num_classes:
-        raise UserError(
-            f"timm:{name} was published without a classifying head",
-            "a model that was trained to classify",
-            f"fit one to your classes: `deit teacher DATA --arch timm:{name} --pretrained`",
-        )
     channels, height, width = published.input_size
     if height != width:
         raise UserError(f"timm:{name} takes {height} x {width} pixels", "square images", "")
@@ -218,7 +235,6 @@ def _described_by_timm(name: str) -> tuple[int, Preprocess]:
 
 
 def _described_by_torchvision(name: str) -> tuple[int, Preprocess]:
-    """Number of classes and preprocessing of published weights."""
     import torchvision
 
     known = torchvision.models.list_models(torchvision.models)
@@ -256,13 +272,6 @@ def _with_both_heads(model: nn.Module) -> nn.Module:
     ours = build_model(infer_config(state, cast(Any, model.network).blocks[0].attn.num_heads), 0)
     load_into(ours, state)
     return ours
-
-
-def _imagenet_classes() -> ClassList:
-    """The WordNet ids of ImageNet's 1000 classes, which its class folders are called by."""
-    from timm.data import ImageNetInfo
-
-    return ClassList(tuple(ImageNetInfo("imagenet-1k").label_names()))
 
 
 def _told_preprocess(told: Mapping[str, Any], beside: Path) -> dict[str, Any]:

@@ -15,7 +15,7 @@ FLOORS = (
     ("errors", "config", "tensors", "randomness", "distributed"),
     ("data", "model", "distillation", "optim"),
     ("recipes", "run"),
-    ("classifier", "foreign", "artifacts"),
+    ("classifier", "foreign", "huggingface", "artifacts"),
     ("measuring",),
     ("report",),
     ("programs",),

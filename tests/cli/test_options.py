@@ -132,14 +132,6 @@ def test_teachers_network_is_the_recipes_unless_asked_for():
     assert chosen == named_config("convnet", img_size=8)
 
 
-def test_pretrained_reaches_the_recipe_or_is_refused():
-    """Published weights are those of timm and torchvision."""
-    recipe = build_teacher(Teach(data="digits", arch="timm:resnet18", pretrained=True), {})
-    assert recipe.model == named_config("timm:resnet18", img_size=8, pretrained=True)
-    with pytest.raises(UserError, match=r"--pretrained with the network convnet_small"):
-        build_teacher(Teach(data="digits", pretrained=True), {})
-
-
 @pytest.fixture
 def started(tmp_path: Path) -> Path:
     """The folder of a run distilled from T in soft kind."""

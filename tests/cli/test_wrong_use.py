@@ -180,7 +180,7 @@ def test_output_that_cannot_be_written_is_refused_first(capsys, tmp_path):
         (("data", "preview", "digits", "--out", "views.xyz"), ".png"),
         (("evaluate", "nothing", "digits", "--batch-size", "0"), "--batch-size 0"),
         (("evaluate", "nothing", "digits", "--workers", "-1"), "--workers -1"),
-        (("teacher", "digits", "--pretrained"), "timm:NAME"),
+        (("teacher", "digits", "--weights", "published"), "timm:NAME"),
     ],
 )
 def test_options_that_cannot_be_are_refused_first(capsys, words, said):

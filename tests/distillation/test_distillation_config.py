@@ -54,6 +54,9 @@ def test_heads_and_teachers_needed_follow_from_the_form(kind, token):
         ({"kind": "hard", "temperature": 1.0}, "temperature"),
         ({"kind": "hard", "kl_reduction": "numel"}, "kl_reduction"),
         ({"kind": "none", "min_teacher_accuracy": 0.5}, "min_teacher_accuracy"),
+        ({"kind": "none", "vote": "majority"}, "vote"),
+        ({"kind": "soft", "teacher": "a,b", "vote": "majority"}, "vote"),
+        ({"kind": "hard", "teacher": "a", "vote": "majority"}, "vote"),
     ],
 )
 def test_settings_out_of_range_or_without_effect_are_refused(changes, field):

@@ -1,8 +1,10 @@
 """Building: seeds decide parameters, the zoo behind one interface, names that do not exist."""
 
+import dataclasses
 from urllib.error import URLError
 
 import pytest
+import safetensors.torch
 import timm
 import torch
 import torchvision
@@ -143,3 +145,52 @@ def test_classifier_that_is_no_linear_layer_cannot_be_replaced(monkeypatch):
 def test_head_without_published_weights_is_fresh():
     """So that a teacher with a random head can be refused before the first step."""
     assert create_model("timm:resnet10t", num_classes=1000).fresh_head
+
+
+def save_file(path, network, prefix=""):
+    state = {f"{prefix}{name}": tensor for name, tensor in network.state_dict().items()}
+    safetensors.torch.save_file(state, path)
+    return str(path)
+
+
+@pytest.mark.parametrize("prefix", ["", "module.", "network."])
+@pytest.mark.parametrize(
+    ("name", "head"),
+    [("timm:test_resnet", "fc"), ("timm:test_vit", "head"), ("torchvision:resnet18", "fc")],
+)
+def test_a_file_gives_the_body_and_a_fitting_head(tmp_path, name, head, prefix):
+    """Seven classes as in the file; for three the last layer is new and all else the file's."""
+    size = {"img_size": 160} if "vit" in name else {}
+    theirs = create_model(name, num_classes=7, seed=5, **size).network
+    config = named_config(name, weights_file=save_file(tmp_path / "a.safetensors", theirs, prefix))
+    same = build_model(dataclasses.replace(config, num_classes=7, **size), seed=0)
+    other = build_model(dataclasses.replace(config, num_classes=3, **size), seed=0)
+    assert (same.fresh_head, other.fresh_head) == (False, True)
+    expected = theirs.state_dict()
+    for tensor_name, tensor in same.network.state_dict().items():
+        assert torch.equal(tensor, expected[tensor_name])
+    for tensor_name, tensor in other.network.state_dict().items():
+        is_head = tensor_name.startswith(f"{head}.")
+        assert is_head == (tensor.shape != expected[tensor_name].shape)
+        assert is_head or torch.equal(tensor, expected[tensor_name])
+
+
+def test_a_file_without_a_head_gets_a_new_one(tmp_path):
+    """As self-supervised networks are published."""
+    body = timm.create_model("test_resnet", num_classes=0)
+    path = save_file(tmp_path / "a.safetensors", body)
+    model = create_model("timm:test_resnet", num_classes=4, weights_file=path)
+    assert model.fresh_head
+    assert torch.equal(model.network.conv1[0].weight, body.conv1[0].weight)
+    assert model.eval()(torch.zeros(1, 3, 32, 32)).cls.shape == (1, 4)
+
+
+def test_a_file_of_another_architecture_is_refused(tmp_path):
+    """Not a tensor is left random in silence."""
+    path = save_file(tmp_path / "a.safetensors", timm.create_model("test_resnet", num_classes=2))
+    with pytest.raises(
+        UserError, match=r"a.safetensors for timm:test_efficientnet: the weights do"
+    ):
+        create_model("timm:test_efficientnet", num_classes=2, weights_file=path)
+    with pytest.raises(UserError, match=r"model.pretrained = true with model.weights_file"):
+        named_config("timm:test_resnet", pretrained=True, weights_file=path)

@@ -15,7 +15,7 @@ VERBS: dict[str, tuple[str, str]] = {
     ),
     "train": ("deit.cli.training:train", "train a model on labelled images"),
     "distill": ("deit.cli.training:distill", "train a DeiT with a teacher"),
-    "teacher": ("deit.cli.training:teacher", "train a convnet that can teach"),
+    "teacher": ("deit.cli.training:teacher", "train or adapt a network that can teach"),
     "label": ("deit.cli.labels:label", "store a teacher's decisions for later runs; verify them"),
     "evaluate": ("deit.cli.measuring:evaluate", "measure a model on a data set, head by head"),
     "report": ("deit.cli.measuring:report", "write a run's report: one HTML file"),

@@ -67,6 +67,7 @@ def evaluate(arguments: Sequence[str]) -> int:
     else:
         data = open_data(options.data)
         source, notes = data.train, data.notes
+    classifier = classifier.for_classes(source.classes)
     console = Console()
     for note in (*classifier.notes, *notes):
         console.print(note, highlight=False, markup=False)

@@ -92,6 +92,8 @@ def _sized_recipe(name: str, source: str) -> Recipe:
     """A recipe sized to the data, and said so."""
     facts = DataFacts.of(open_data(source))
     recipe = book.get_recipe(name, facts)
+    if source == "digits":  # they must not be mirrored
+        recipe = dataclasses.replace(recipe, views=book.get_recipe("digits").views)
     print(  # noqa: T201
         f"recipe {name}: sized to {facts.num_images:,} images of about {facts.image_size} px: "
         f"{recipe.model.name}, {recipe.epochs} epochs, batch {recipe.batch_size}, "

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
 from deit import config
+from deit.cli.adaptation import find_start, is_zoo, with_stated_weights
 from deit.cli.options import RunOptions, metavar, parse, recipe_fields, split_overrides
 from deit.cli.recipes import find_recipe, missing_parts
 from deit.cli.tables import accuracy_table
@@ -17,6 +18,8 @@ from deit.model.variants import VisionTransformerConfig, ZooConfig, named_config
 from deit.recipes import book
 from deit.recipes.recipe import Recipe, second_token, with_second_token
 from deit.run.folder import default_folder, open_run
+
+_LEAST_ZOO_SIZE = 32
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,8 +41,9 @@ class Distill(RunOptions):
     """
 
     teacher: Annotated[str | None, metavar("T")] = None
-    """Run folder, weights file, timm:NAME, torchvision:NAME, onnx:FILE or labels:DIR. Left out: the
-    one that the recipe names."""
+    """Run folder, weights file, timm:NAME, torchvision:NAME, hf:ID, onnx:FILE or labels:DIR;
+    several with commas between them teach as one (--distillation.vote). Left out: the one that the
+    recipe names."""
     kind: Annotated[Literal["hard", "soft"] | None, metavar("hard|soft")] = None
     """hard: the teacher's decision (Eq. 3 of the paper). soft: its probabilities (Eq. 2). Left out:
     the recipe's; hard where it has no teacher."""
@@ -55,13 +59,25 @@ class Distill(RunOptions):
 
 @dataclass(frozen=True, kw_only=True)
 class Teach(RunOptions):
-    """Train a convnet on one's own classes, to teach a DeiT with `deit distill`."""
+    """Train or adapt a network on one's own classes, to teach a DeiT with `deit distill`.
+
+    A network of timm or torchvision starts from its published weights, at its own resolution.
+    """
 
     arch: Annotated[str | None, metavar("NAME")] = None
     """convnet (ours, for images up to 64 px), another of its sizes, timm:NAME or
     torchvision:NAME. Left out: the recipe's."""
-    pretrained: bool = False
-    """Start a timm or torchvision network from its published weights, with a new last layer."""
+    weights: Annotated[str | None, metavar("published|none|FILE")] = None
+    """Where a network of timm or torchvision starts. published: from its published weights, or
+    from scratch where they cannot be had. none: from scratch. FILE: from weights of the same
+    architecture. Left out: published."""
+    img_size: Annotated[str | None, metavar("PX")] = None
+    """Short for recipe.model.img_size: side of the images that the network is trained on."""
+
+    def changes(self) -> dict[str, Any]:
+        """The short options as recipe fields."""
+        size = {} if self.img_size is None else {"model.img_size": self.img_size}
+        return super().changes() | size
 
 
 def train(arguments: Sequence[str]) -> int:
@@ -133,21 +149,26 @@ def build_distilled(options: Distill, overrides: dict[str, Any]) -> Recipe:
 
 
 def build_teacher(options: Teach, overrides: dict[str, Any]) -> Recipe:
-    """The recipe of `deit teacher`.
+    """The recipe of `deit teacher`: another one for a network that others have trained.
 
     Raises:
-        UserError: for --pretrained with a network that is neither timm's nor torchvision's.
+        UserError: for --weights with a network that is neither timm's nor torchvision's.
     """
-    recipe = build_recipe(options, overrides, default="folder-teacher", model=options.arch)
-    if not options.pretrained:
-        return recipe
-    if not isinstance(recipe.model, ZooConfig):
-        raise UserError(
-            f"--pretrained with the network {recipe.model.name}",
-            "--arch timm:NAME or torchvision:NAME, whose weights are published",
-            "add for example --arch timm:resnet18, or leave --pretrained out",
-        )
-    return dataclasses.replace(recipe, model=dataclasses.replace(recipe.model, pretrained=True))
+    arch = options.arch
+    if arch is None or not is_zoo(arch) or options.resume:
+        recipe = build_recipe(options, overrides, default="folder-teacher", model=arch)
+        return with_stated_weights(recipe, options.weights)
+    start = find_start(arch, options.weights or "published")
+    if start is None:
+        return build_recipe(options, overrides, default="folder-teacher", model=arch)
+    return build_recipe(
+        options,
+        overrides,
+        default="folder-adapted",
+        model=None,
+        named={"model.name": arch, "model.kind": "zoo"},
+        change=lambda recipe, _stated: start.apply(recipe),
+    )
 
 
 Change = Callable[[Recipe, Mapping[str, Any]], Recipe]
@@ -249,7 +270,7 @@ def _with_teacher(recipe: Recipe, stated: Mapping[str, Any]) -> Recipe:
     if not name:
         raise UserError(
             "deit distill without a teacher",
-            "--teacher with a run folder, timm:NAME, torchvision:NAME or onnx:FILE",
+            "--teacher with a run folder, timm:NAME, torchvision:NAME, hf:ID or onnx:FILE",
             "`deit teacher DATA` trains one",
         )
     kind = stated.get("distillation.kind")
@@ -269,10 +290,14 @@ def _with_teacher(recipe: Recipe, stated: Mapping[str, Any]) -> Recipe:
 
 
 def _with_model(recipe: Recipe, name: str) -> Recipe:
-    """The recipe with another network; views follow its image size, tokens the recipe."""
+    """The recipe with another network; views follow its image size, tokens the recipe.
+
+    Networks of timm and torchvision halve an image five times: they get 32 pixels at least.
+    """
     chosen = named_config(name)
     if not isinstance(chosen, VisionTransformerConfig):
-        chosen = dataclasses.replace(chosen, img_size=recipe.model.img_size)
+        least = _LEAST_ZOO_SIZE if isinstance(chosen, ZooConfig) else 1
+        chosen = dataclasses.replace(chosen, img_size=max(recipe.model.img_size, least))
     chosen = with_second_token(chosen, second_token(recipe.model))
     return dataclasses.replace(recipe, model=chosen)
 

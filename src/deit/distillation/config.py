@@ -32,9 +32,9 @@ class DistillationConfig:
     label: the second head gets the true label, the two-class-token control of section 4."""
 
     teacher: str = ""
-    """Run folder, weights file, timm:NAME, torchvision:NAME or onnx:FILE; the paper's is
-    timm:regnety_160. labels:DIR reads what `deit label` has stored of a teacher; several, with
-    commas between them, vote."""
+    """Run folder, weights file, timm:NAME, torchvision:NAME, hf:ID or onnx:FILE; the paper's is
+    timm:regnety_160. labels:DIR reads what `deit label` has stored of a teacher. Several, with
+    commas between them, teach as one."""
 
     labels: str = ""
     """Folder of a label store beside the teacher: what it holds is read, and what the teacher is
@@ -45,8 +45,8 @@ class DistillationConfig:
     keeps the decision only, two bytes, which is all that the hard kind needs."""
 
     vote: Vote = "mean"
-    """How several teachers make one. mean: of their probabilities. majority: of their decisions;
-    among equals the earliest-listed decides."""
+    """How several teachers answer as one. mean: their mean probability. majority: one vote for each
+    decision, of equals the earliest teacher's; hard labels only."""
 
     token: bool = True
     """True: the teacher trains the distillation token's head (section 4). False: it trains the
@@ -81,6 +81,7 @@ class DistillationConfig:
             raise _refusal("temperature", self.temperature, "a number above 0", "the paper uses 3")
         if self.kl_reduction not in ("batchmean", "numel"):
             raise _refusal("kl_reduction", self.kl_reduction, "batchmean, numel", "use one of them")
+        self._check_vote()
         if not 0 <= self.min_teacher_accuracy <= 1:
             raise _refusal(
                 "min_teacher_accuracy", self.min_teacher_accuracy, "0 to 1", "75 % is 0.75"
@@ -147,6 +148,16 @@ class DistillationConfig:
                 "stored labels for all of the teachers, or for none",
                 "record the others too with `deit label`",
             )
+
+    def _check_vote(self) -> None:
+        if self.vote not in ("mean", "majority"):
+            raise _refusal("vote", self.vote, "mean, majority", "use one of them")
+        if self.vote == "majority" and self.kind == "soft":
+            allowed = "mean with distillation.kind = 'soft': votes are no probabilities"
+            raise _refusal("vote", self.vote, allowed, "use the mean, or hard labels")
+        if self.vote != "mean" and self.teacher and "," not in self.teacher:
+            allowed = f"mean with the one teacher {self.teacher}, where nothing is to be counted"
+            raise _refusal("vote", self.vote, allowed, "name several teachers: --teacher A,B")
 
     def _require_default(self, name: str) -> None:
         default = {field.name: field.default for field in fields(self)}[name]

@@ -5,7 +5,6 @@ own normalisation and size. Where a teacher comes from is the business of `deit.
 """
 
 import copy
-import hashlib
 import math
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -15,6 +14,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
+from deit.distillation.fingerprint import model_fingerprint
 from deit.errors import UserError
 from deit.tensors import TwoHeads
 
@@ -127,19 +127,19 @@ class Teacher(nn.Module):
         return self._changed(image_size=image_size)
 
     def fingerprint(self) -> dict[str, Any]:
-        """What the answers depend on, as JSON values; the name is no part of it.
+        """What this teacher's answers depend on, as plain values; its name is no part of it.
 
-        The weights are told by the SHA-256 of parameters and buffers, or of a model's own
-        ``fingerprint``.
+        Equal fingerprints are the same teacher, from whatever file. See
+        `deit.distillation.fingerprint`.
         """
-        own = getattr(self.model, "fingerprint", None)
         return {
-            "weights": own() if own is not None else _sha256(self.model),
+            "model": model_fingerprint(self.model),
             "mean": list(self.mean),
             "std": list(self.std),
             "image_size": self.image_size,
             "order": list(self.order),
             "dtype": str(self.dtype).removeprefix("torch."),
+            "classes": list(self.classes),
         }
 
     def _changed(self, **attributes: object) -> "Teacher":
@@ -237,15 +237,6 @@ def _column(values: Sequence[float], like: Tensor) -> Float[Tensor, "1 channels 
 
 def _spread(values: Sequence[float], count: int) -> tuple[float, ...]:
     return tuple(values) * count if len(values) == 1 else tuple(values)
-
-
-def _sha256(model: object) -> str:
-    digest = hashlib.sha256()
-    state = model.state_dict() if isinstance(model, nn.Module) else {}
-    for name, tensor in state.items():
-        digest.update(f"{name} {tensor.dtype} {list(tensor.shape)}\n".encode())
-        digest.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy())
-    return digest.hexdigest()
 
 
 def _one_row_of_logits(answer: Tensor | TwoHeads) -> Float[Tensor, "batch outputs"]:

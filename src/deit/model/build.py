@@ -1,7 +1,9 @@
 """From a configuration to a module: every kind of model, with parameters that a seed decides."""
 
+import dataclasses
 from collections.abc import Callable
-from typing import Any
+from pathlib import Path
+from typing import Any, cast
 
 import torch
 from jaxtyping import Float
@@ -18,6 +20,7 @@ from deit.model.variants import (
     require_classes,
 )
 from deit.model.vision_transformer import VisionTransformer
+from deit.model.weights import load_into, load_weights
 from deit.tensors import TwoHeads
 
 
@@ -66,6 +69,21 @@ def build_model(config: ModelConfig, seed: int) -> "VisionTransformer | ConvNet 
     return model
 
 
+class NoPublishedWeightsError(UserError):
+    """There are no published weights, or they cannot be fetched."""
+
+
+def fetch_published(config: ZooConfig) -> None:
+    """Fetch the published weights of an architecture, for all later uses on this machine.
+
+    Raises:
+        NoPublishedWeightsError: when there are none, or they cannot be had.
+        UserError: for an unknown name, or an architecture that cannot take a new last layer.
+    """
+    num_classes = config.num_classes or 2
+    _build_zoo_model(dataclasses.replace(config, pretrained=True, num_classes=num_classes), 0)
+
+
 class ZooModel(nn.Module):
     """A model of timm or torchvision behind the interface of ours.
 
@@ -112,7 +130,8 @@ def _build_zoo_model(config: ZooConfig, seed: int) -> ZooModel:
     with torch.random.fork_rng(devices=[]):  # both libraries draw from the global generator
         torch.default_generator.manual_seed(seed)
         network, published_classes = make(config)
-    fresh_head = not config.pretrained or published_classes != config.num_classes
+    trained = config.pretrained or bool(config.weights_file)
+    fresh_head = not trained or published_classes != config.num_classes
     return ZooModel(config, network, fresh_head)
 
 
@@ -128,22 +147,30 @@ def _timm_network(config: ZooConfig) -> tuple[nn.Module, int]:
         base = config.architecture.partition(".")[0]
         raise _unknown_architecture(config, timm.list_pretrained(f"{base}.*")) from None
     if config.pretrained and not published.has_weights:
-        raise UserError(
+        raise NoPublishedWeightsError(
             f"{config.name} with model.pretrained = true, but timm has no weights of it",
             "a name of timm.list_pretrained()",
             "set model.pretrained=false, or choose another name",
         )
     size = {"img_size": config.img_size} if published.fixed_input_size else {}
-    network = _download(
-        config,
-        lambda: timm.create_model(
+
+    def create(num_classes: int) -> nn.Module:
+        network: nn.Module = timm.create_model(
             config.architecture,
             pretrained=config.pretrained,
-            num_classes=config.num_classes,
+            num_classes=num_classes,
             in_chans=config.in_chans,
             **size,
-        ),
-    )
+        )
+        return network
+
+    if config.weights_file:
+        head = published.classifier
+        network, in_file = _from_file(config, create, head if isinstance(head, str) else head[0])
+        if in_file != config.num_classes:
+            cast(Any, network).reset_classifier(config.num_classes)
+        return network, in_file
+    network = _download(config, lambda: create(config.num_classes))
     return network, published.num_classes
 
 
@@ -155,15 +182,47 @@ def _torchvision_network(config: ZooConfig) -> tuple[nn.Module, int]:
     known = set(torchvision.models.list_models(torchvision.models)) - {"googlenet", "inception_v3"}
     if config.architecture not in known:
         raise _unknown_architecture(config, sorted(known))
+
+    def create(num_classes: int) -> nn.Module:
+        network: nn.Module = torchvision.models.get_model(
+            config.architecture, num_classes=num_classes
+        )
+        return network
+
+    if config.weights_file:
+        head = list(create(1).named_modules())[-1][0]
+        network, in_file = _from_file(config, create, head)
+        if in_file != config.num_classes:
+            _replace_last_linear(config, network)
+        return network, in_file
     if not config.pretrained:
-        network = torchvision.models.get_model(config.architecture, num_classes=config.num_classes)
-        return network, 0
+        return create(config.num_classes), 0
     network = _download(
         config, lambda: torchvision.models.get_model(config.architecture, weights="DEFAULT")
     )
     if config.num_classes != 1000:
         _replace_last_linear(config, network)
     return network, 1000
+
+
+def _from_file(
+    config: ZooConfig, create: Callable[[int], nn.Module], head: str
+) -> tuple[nn.Module, int]:
+    """The network with the weights of a file and the file's own last layer; its class count."""
+    state = load_weights(Path(config.weights_file))
+    if all(name.startswith("network.") for name in state):  # saved by a run of ours
+        state = {name.removeprefix("network."): tensor for name, tensor in state.items()}
+    num_classes = len(state[f"{head}.weight"]) if f"{head}.weight" in state else 0
+    network = create(num_classes)
+    try:
+        load_into(network, state)
+    except UserError as error:
+        raise UserError(
+            f"{config.weights_file} for {config.name}: {error.given}",
+            f"weights of {config.name} under the names of {config.library}",
+            "name the architecture that the file belongs to",
+        ) from error
+    return network, num_classes
 
 
 def _replace_last_linear(config: ZooConfig, network: nn.Module) -> None:
@@ -183,7 +242,7 @@ def _download(config: ZooConfig, make: Callable[[], nn.Module]) -> nn.Module:
     try:
         return make()
     except OSError as error:  # what both libraries raise without network or cached file
-        raise UserError(
+        raise NoPublishedWeightsError(
             f"the published weights of {config.name} cannot be had: {error}",
             "a network connection, or weights downloaded before",
             "connect, or set model.pretrained=false to start from random parameters",

@@ -1,5 +1,6 @@
 """A model that someone exported to ONNX, run by onnxruntime behind the interface of ours."""
 
+import hashlib
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -54,6 +55,11 @@ class OnnxNetwork(nn.Module):
         array = images.detach().to("cpu", torch.float32).contiguous().numpy()
         (logits,) = self._session.run([self._output.name], {self._input.name: array})
         return TwoHeads(torch.from_numpy(logits).to(images.device))
+
+    def fingerprint(self) -> dict[str, str]:
+        """The SHA-256 of the file: weights and computation in one."""
+        with self.path.open("rb") as file:
+            return {"kind": "onnx", "sha256": hashlib.file_digest(file, "sha256").hexdigest()}
 
     def _count_classes(self) -> int:
         """Ask it about two black images: the answer shows how many classes it has."""

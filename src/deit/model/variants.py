@@ -161,6 +161,9 @@ class ZooConfig:
     pretrained: bool = False
     """Start from the published weights, which are downloaded. Where ``num_classes`` is not theirs,
     the last layer is new and must be trained."""
+    weights_file: str = ""
+    """Start from this file (.safetensors, .pth) instead: weights of the same architecture under its
+    library's names."""
 
     def __post_init__(self) -> None:
         _require_at_least(1, "img_size", self.img_size)
@@ -172,6 +175,12 @@ class ZooConfig:
                 "timm:NAME or torchvision:NAME",
                 did_you_mean(self.name, ("timm:resnet18", "torchvision:resnet18"))
                 or "write for example timm:resnet18",
+            )
+        if self.pretrained and self.weights_file:
+            raise UserError(
+                f"model.pretrained = true with model.weights_file = {self.weights_file}",
+                "one source of weights",
+                "leave one of them out",
             )
         if self.library == "torchvision" and self.in_chans != 3:
             raise UserError(

@@ -121,6 +121,12 @@ def open_or_create(
         temperature=distillation.temperature if distillation.kind == "soft" else 1.0,
         confidence=bool(confidence),
     )
+    if rows.top_k and distillation.vote == "majority":
+        raise UserError(
+            "probabilities of a majority",
+            "distillation.vote = mean: votes are no probabilities",
+            "leave --top-k out, or take the mean",
+        )
     is_new = not (path / "store.json").exists()
     if not is_new:
         _require_same_rows(LabelStore.open(path), top_k, confidence)

@@ -11,6 +11,8 @@ import torch
 from deit import artifacts
 from deit.data import check, sources
 from deit.data.images import BadImage
+from deit.distillation.config import DistillationConfig
+from deit.distillation.ensemble import Ensemble
 from deit.distillation.teacher import Teacher
 from deit.errors import UserError
 from deit.measuring import gate
@@ -89,7 +91,7 @@ def resolve(recipe: Recipe, data: sources.DataSet) -> Recipe:
     if recipe.distillation.needs_teacher and not recipe.distillation.teacher:
         raise UserError(
             f"recipe.distillation.kind = {recipe.distillation.kind} without a teacher",
-            "run folder, weights file, timm:NAME, torchvision:NAME, onnx:FILE or labels:DIR",
+            "run folder, weights file, timm:NAME, torchvision:NAME, hf:ID, onnx:FILE or labels:DIR",
             "name one with --teacher; `deit teacher DATA` trains one",
         )
     device = machine.resolve_device(recipe.run.device)
@@ -112,7 +114,8 @@ def load_teacher(recipe: Recipe, data: sources.DataSet, device: torch.device) ->
     if not recipe.distillation.needs_teacher or recipe.distillation.stored:
         return None
     dtype = torch.bfloat16 if recipe.run.precision == "bfloat16" else torch.float32
-    return artifacts.load_teacher(recipe.distillation.teacher, data.classes, device, dtype)
+    chosen = recipe.distillation
+    return artifacts.load_teacher(chosen.teacher, data.classes, device, dtype, chosen.vote)
 
 
 def examine_teacher(
@@ -123,6 +126,9 @@ def examine_teacher(
     say: Callable[[str], None],
 ) -> tuple[Teacher | None, gate.Examination | None]:
     """Measure the teacher on the validation split; load the recipe's unless one is given.
+
+    Of several that teach as one, each is measured alone first; the least accuracy that the recipe
+    asks for is asked of all together.
 
     Returns:
         The teacher and what was measured; None twice where nobody is to be asked.
@@ -135,11 +141,25 @@ def examine_teacher(
     if teacher is None:
         teacher = load_teacher(recipe, data, device)
     assert teacher is not None  # the recipe needs one
-    examined = gate.check_teacher(
-        teacher, data.val, recipe.distillation, model_preprocess(recipe), workers=recipe.run.workers
-    )
+    alone = []
+    if isinstance(teacher, Ensemble):  # a member that was wired up wrongly hides among the others
+        no_least = dataclasses.replace(recipe.distillation, min_teacher_accuracy=0.0)
+        for member in teacher.members:
+            alone.append(_examine(recipe, data, member, no_least))
+            say(str(alone[-1]))
+    examined = _examine(recipe, data, teacher, recipe.distillation)
+    notes = tuple(f"{one.teacher} alone: {one.accuracy:.2%}" for one in alone)
+    examined = dataclasses.replace(examined, notes=(*examined.notes, *notes))
     say(str(examined))
     return teacher, examined
+
+
+def _examine(
+    recipe: Recipe, data: sources.DataSet, teacher: Teacher, config: DistillationConfig
+) -> gate.Examination:
+    return gate.check_teacher(
+        teacher, data.val, config, model_preprocess(recipe), workers=recipe.run.workers
+    )
 
 
 def _fingerprint_split(source: sources.Source) -> dict[str, Any]:

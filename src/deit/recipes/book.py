@@ -5,7 +5,7 @@ from collections.abc import Callable
 from functools import partial
 
 from deit.errors import UserError, did_you_mean
-from deit.recipes import paper, small, tuned
+from deit.recipes import paper, small, teachers, tuned
 from deit.recipes.recipe import Recipe
 from deit.recipes.small import DataFacts
 
@@ -33,6 +33,7 @@ RECIPES: dict[str, Callable[[], Recipe]] = {
 SIZED_RECIPES: dict[str, Callable[[DataFacts], Recipe]] = {
     "folder": small.folder,
     "folder-teacher": small.folder_teacher,
+    "folder-adapted": teachers.adapted,
 }
 """Recipes that size themselves to the data."""
 
