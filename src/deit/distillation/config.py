@@ -31,6 +31,10 @@ class DistillationConfig:
     """Run folder, weights file, timm:NAME, torchvision:NAME or onnx:FILE; the paper's is
     timm:regnety_160."""
 
+    teacher_size: int = 0
+    """Side of the images that the teacher is asked about, in pixels; 0: its own size. Only for
+    teachers that take any size (most convnets), such as one adapted by finetune/fixres."""
+
     token: bool = True
     """True: the teacher trains the distillation token's head (section 4). False: it trains the
     class head beside the label (rows 2 and 3 of Table 3); the model then has one token."""
@@ -64,6 +68,8 @@ class DistillationConfig:
             raise _refusal("temperature", self.temperature, "a number above 0", "the paper uses 3")
         if self.kl_reduction not in ("batchmean", "numel"):
             raise _refusal("kl_reduction", self.kl_reduction, "batchmean, numel", "use one of them")
+        if self.teacher_size < 0:
+            raise _refusal("teacher_size", self.teacher_size, "from 0", "0 is the teacher's own")
         if not 0 <= self.min_teacher_accuracy <= 1:
             raise _refusal(
                 "min_teacher_accuracy", self.min_teacher_accuracy, "0 to 1", "75 % is 0.75"
@@ -109,7 +115,7 @@ class DistillationConfig:
 
 def _idle_fields(kind: Kind) -> tuple[str, ...]:
     """The fields that have nothing to act on."""
-    no_teacher = ("teacher", "token", "min_teacher_accuracy")
+    no_teacher = ("teacher", "teacher_size", "token", "min_teacher_accuracy")
     no_temperature = ("temperature", "kl_reduction")
     return {
         "none": (*no_teacher, *no_temperature, "weight"),

@@ -13,6 +13,7 @@ import torch
 from deit.data import order
 from deit.data.sources import DataSet
 from deit.programs.prepare import check_data, examine_teacher, load_teacher, open_data, resolve
+from deit.programs.start import load_start
 from deit.programs.step import (
     Parts,
     ask_teacher,
@@ -84,11 +85,12 @@ def dry_run(recipe: Recipe, say: Callable[[str], None]) -> DryRun:
     data = open_data(recipe, say)
     recipe = resolve(recipe, data)
     device = machine.resolve_device(recipe.run.device)
+    start = load_start(recipe, data.classes, say)
     teacher = load_teacher(recipe, data, device)
     data, _ = check_data(recipe, data, say)
     teacher, _ = examine_teacher(recipe, data, teacher, device, say)
     steps_per_epoch = order.steps_per_epoch(len(data.train), recipe.batch_size)
-    parts = build_parts(recipe, steps_per_epoch, device, teacher)
+    parts = build_parts(recipe, steps_per_epoch, device, teacher, start and start.model)
     loader = build_loader(recipe, data, device)
     marks = []
     for step, host in enumerate(loader.batches(0, STEPS)):

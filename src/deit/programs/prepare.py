@@ -12,6 +12,7 @@ from deit import artifacts
 from deit.data import check, sources
 from deit.data.images import BadImage
 from deit.distillation.teacher import Teacher
+from deit.distillation.teacher_size import at_size
 from deit.errors import UserError
 from deit.measuring import gate
 from deit.programs.step import model_preprocess
@@ -110,7 +111,8 @@ def load_teacher(recipe: Recipe, data: sources.DataSet, device: torch.device) ->
     if not recipe.distillation.needs_teacher:
         return None
     dtype = torch.bfloat16 if recipe.run.precision == "bfloat16" else torch.float32
-    return artifacts.load_teacher(recipe.distillation.teacher, data.classes, device, dtype)
+    teacher = artifacts.load_teacher(recipe.distillation.teacher, data.classes, device, dtype)
+    return at_size(teacher, recipe.distillation.teacher_size)
 
 
 def examine_teacher(

@@ -28,6 +28,7 @@ from deit.programs.prepare import (
     open_data,
     resolve,
 )
+from deit.programs.start import load_start
 from deit.programs.step import (
     Parts,
     ask_teacher,
@@ -127,8 +128,9 @@ def train(
         run_folder.check_same_recipe(run_folder.open_run(path)[1], recipe, path)
         run_folder.check_same_data(path, identity)
 
-    # 3. The teacher, frozen, and the images: all are looked at before time is spent on them, and
+    # 3. What to start from, the teacher, frozen, and the images: all are looked at before time is spent on them, and
     #    the teacher is measured on the validation split before it may teach.
+    start = load_start(recipe, data.classes, monitor.say, path if resume else None)
     if teacher is None:
         teacher = load_teacher(recipe, data, device)
     bad: list[BadImage] = []
@@ -139,10 +141,11 @@ def train(
         run_folder.check_same_data(path, left_out)
     teacher, examined = examine_teacher(recipe, data, teacher, device, monitor.say)
 
-    # 4. Model, optimizer and average: as the seed makes them, or as a checkpoint left them.
+    # 4. Model, optimizer and average: as the seed or the start makes them, or as a checkpoint left
+    #    them.
     steps_per_epoch = order.steps_per_epoch(len(data.train), recipe.batch_size)
     total_steps = recipe.epochs * steps_per_epoch
-    parts = build_parts(recipe, steps_per_epoch, device, teacher)
+    parts = build_parts(recipe, steps_per_epoch, device, teacher, start and start.model)
     step, evaluations, final = 0, dict[str, Any](), None
     if resume:
         folder = RunFolder(path)
@@ -150,7 +153,8 @@ def train(
         started -= seconds
     else:
         environment = machine.describe_environment(device)
-        folder = run_folder.create(path, recipe, environment, identity | left_out)
+        began = {"start": start.to_json()} if start else {}
+        folder = run_folder.create(path, recipe, environment, identity | left_out | began)
 
     # 5. The views: rendered by workers, from any step on.
     loader = build_loader(recipe, data, device)
