@@ -90,7 +90,8 @@ def dry_run(recipe: Recipe, say: Callable[[str], None]) -> DryRun:
     data, _ = check_data(recipe, data, say)
     teacher, _ = examine_teacher(recipe, data, teacher, device, say)
     steps_per_epoch = order.steps_per_epoch(len(data.train), recipe.batch_size)
-    parts = build_parts(recipe, steps_per_epoch, device, teacher, start and start.model)
+    begin = None if start is None else start.model
+    parts = build_parts(recipe, steps_per_epoch, device, teacher, begin)
     loader = build_loader(recipe, data, device)
     marks = []
     for step, host in enumerate(loader.batches(0, STEPS)):

@@ -128,8 +128,8 @@ def train(
         run_folder.check_same_recipe(run_folder.open_run(path)[1], recipe, path)
         run_folder.check_same_data(path, identity)
 
-    # 3. What to start from, the teacher, frozen, and the images: all are looked at before time is spent on them, and
-    #    the teacher is measured on the validation split before it may teach.
+    # 3. The start, the teacher, frozen, and the images: all are looked at before time is spent on
+    #    them, and the teacher is measured on the validation split before it may teach.
     start = load_start(recipe, data.classes, monitor.say, path if resume else None)
     if teacher is None:
         teacher = load_teacher(recipe, data, device)
@@ -145,7 +145,8 @@ def train(
     #    them.
     steps_per_epoch = order.steps_per_epoch(len(data.train), recipe.batch_size)
     total_steps = recipe.epochs * steps_per_epoch
-    parts = build_parts(recipe, steps_per_epoch, device, teacher, start and start.model)
+    begin = None if start is None else start.model
+    parts = build_parts(recipe, steps_per_epoch, device, teacher, begin)
     step, evaluations, final = 0, dict[str, Any](), None
     if resume:
         folder = RunFolder(path)
@@ -153,8 +154,8 @@ def train(
         started -= seconds
     else:
         environment = machine.describe_environment(device)
-        began = {"start": start.to_json()} if start else {}
-        folder = run_folder.create(path, recipe, environment, identity | left_out | began)
+        origin = {} if start is None else {"start": start.to_json()}
+        folder = run_folder.create(path, recipe, environment, identity | left_out | origin)
 
     # 5. The views: rendered by workers, from any step on.
     loader = build_loader(recipe, data, device)
