@@ -103,7 +103,8 @@ def _from_start(options: Finetune, recipe: Recipe, stated: Mapping[str, Any]) ->
     base = _recipe_of(spec)
     data = _data_for(base, options.data or stated.get("data.source") or recipe.data.source)
     if follows:
-        recipe = _following(base, data, origin, stated, options.epochs)
+        stated = {"epochs": options.epochs} | dict(stated) if options.epochs else stated
+        recipe = _following(base, data, origin, stated)
     elif recipe == book.get_recipe("finetune/fixres"):
         recipe = finetune.fixres(base, origin.preprocess.crop_pct)
     wanted = stated.get("model.img_size") or (network if follows else recipe.model).img_size
@@ -122,7 +123,6 @@ def _following(
     data: DataConfig,
     origin: "Classifier",
     stated: Mapping[str, Any],
-    epochs: str | None,
 ) -> Recipe:
     """The default recipe: that of the run, or one sized to the data, gone on with gently."""
     from deit.programs.start import choose_rows
@@ -132,12 +132,15 @@ def _following(
     images = open_data(data.source)
     base = base or small.folder(small.DataFacts.of(images))
     rows, _ = choose_rows(origin, images.classes, str(stated.get("start.heads", "auto")))
-    epochs = epochs or stated.get("epochs")
+    network: ModelConfig = origin.model.config  # type: ignore[assignment]
+    img_size = stated.get("model.img_size", network.img_size)
+    epochs = stated.get("epochs")
     return finetune.gentle(
         dataclasses.replace(base, data=data),
-        network=origin.model.config,  # type: ignore[arg-type]
+        network=network,
         start=origin.name,
         other_classes=None in rows,
+        other_size=str(img_size) != str(network.img_size),
         epochs=None if epochs is None else config.convert(int, epochs, "recipe.epochs"),
     )
 

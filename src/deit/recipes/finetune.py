@@ -27,14 +27,16 @@ def gentle(
     network: ModelConfig | None = None,
     start: str = _BASE,
     other_classes: bool = False,
+    other_size: bool = False,
     epochs: int | None = None,
 ) -> Recipe:
     """One's own run, or any model, goes on for a tenth of its epochs at a small constant rate.
 
     Views, mixing and normalisation stay the run's own. The rate is a hundredth of the run's, as the
-    paper's 5e-6 is of its 5e-4, after a warm-up of a fifth (the reference: 5 of 30 epochs); neither
-    decay (1e-8 in the reference) nor stochastic depth. For other classes the new heads first learn
-    alone, in a third of the epochs, at the run's peak rate; then all learns at a tenth of it.
+    paper's 5e-6 is of its 5e-4, after a warm-up of a fifth (the reference: 5 of 30 epochs); a tenth
+    where the image size or the classes change, which small networks need to recover in so few
+    epochs (docs/experiments.md). Neither decay (1e-8 in the reference) nor stochastic depth. For
+    other classes the new heads first learn alone, in a third of the epochs, at the run's peak rate.
     Labels only: see `labels_only`.
 
     Args:
@@ -42,6 +44,7 @@ def gentle(
         network: the network of the start; None: the recipe's.
         start: what to start from.
         other_classes: whether any row of the heads will be new.
+        other_size: whether the image size changes.
         epochs: the length; None: a tenth of the run's, at least 3.
     """
     base = base or _full_augmentation("finetune", "deit_base_patch16_224")
@@ -49,7 +52,7 @@ def gentle(
     epochs = epochs or max(3, round(base.epochs / 10))
     probe = round(epochs / 3) if other_classes else 0
     peak = base.optim.peak_lr(base.batch_size)
-    lr = _rounded(peak / (10 if other_classes else 100))
+    lr = _rounded(peak / (10 if other_classes or other_size else 100))
     return dataclasses.replace(
         base,
         name="finetune",
