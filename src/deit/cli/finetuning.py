@@ -24,6 +24,9 @@ if TYPE_CHECKING:
     from deit.classifier import Classifier
 
 
+_START = "recipe.start"
+
+
 @dataclass(frozen=True, kw_only=True)
 class Origin:
     """The first word of `deit finetune`: a base class, so that it stands before DATA."""
@@ -98,7 +101,7 @@ def _from_start(options: Finetune, recipe: Recipe, stated: Mapping[str, Any]) ->
             "deit finetune RUN DATA",
         )
     weights = stated.get("start.weights", recipe.start.weights)
-    origin = open_start(StartConfig(model=spec, weights=weights))
+    origin = open_start(config.override(StartConfig(), {"model": spec, "weights": weights}, _START))
     network: ModelConfig = origin.model.config  # type: ignore[assignment]
     base = _recipe_of(spec)
     data = _data_for(base, options.data or stated.get("data.source") or recipe.data.source)
