@@ -249,7 +249,7 @@ def test_keywords_and_settings_are_one_loss():
         keywords = {
             field.name: getattr(form, field.name)
             for field in dataclasses.fields(form)
-            if field.name not in ("teacher", "min_teacher_accuracy")
+            if field.name not in ("teacher", "teacher_size", "min_teacher_accuracy")
         }
         by_keywords = distillation_loss(case.heads, case.targets, case.teacher, **keywords)
         assert torch.equal(by_keywords.total, run(case, form).total)

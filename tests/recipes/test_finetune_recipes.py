@@ -102,6 +102,7 @@ def test_fixres_sees_crops_as_in_testing():
     assert recipe.start.probe_epochs == recipe.epochs
     own = finetune.fixres(get_recipe("digits-teacher"), crop_pct=1.0)
     assert (own.views.scale, own.views.flip, own.batch_size) == ((0.75, 1.0), 0.0, 50)
+    assert own.start.probe_lr == pytest.approx(2e-3 * 50 / 64, rel=0.05)
 
 
 def test_resized_keeps_a_name_that_tells_no_size():

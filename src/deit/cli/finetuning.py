@@ -38,11 +38,9 @@ class Origin:
 
 @dataclass(frozen=True, kw_only=True)
 class Finetune(RunOptions, Origin):
-    """Go on with a trained model: at another resolution, on other classes, with or without a
-    teacher.
+    """Go on with a trained model: at another image size, on other classes, with a teacher.
 
-    Classes that the model knows by name keep their rows of the heads; position embeddings are
-    resized. Any field of the recipe can be changed, for example --start.heads new.
+    What it knows by name is kept. Any field can be changed, for example --start.heads new.
     """
 
     recipe: Annotated[str | None, metavar("NAME")] = None

@@ -134,7 +134,8 @@ def fixres(base: Recipe | None = None, crop_pct: float = 0.875) -> Recipe:
     the resolution of testing on crops as in testing: here the classifier only, in evaluation mode.
     A crop of testing keeps the share ``crop_pct`` of the shorter side: the square of that of a
     square image's area, three quarters as much of an image of 4:3. A view is a square of an area
-    between the two, mirrored as in the run, and nothing else. Rate and length are ours.
+    between the two, mirrored as in the run, and nothing else. Length and rate (the peak of the
+    run's; 1e-4 for published networks) are ours.
 
     Args:
         base: the recipe that the network was trained with; None: one for ImageNet.
@@ -142,12 +143,13 @@ def fixres(base: Recipe | None = None, crop_pct: float = 0.875) -> Recipe:
     """
     run = RunConfig(workers=8, log_steps=50, check_images="header")
     area = crop_pct**2
+    rate = _rounded(base.optim.peak_lr(base.batch_size)) if base else 1e-4
     return Recipe(
         name="finetune/fixres",
         epochs=5,
         batch_size=min(256, base.batch_size) if base else 256,
         model=named_config(TEACHER, img_size=384),
-        start=StartConfig(model=TEACHER, heads="keep", probe_epochs=5, probe_lr=1e-4),
+        start=StartConfig(model=TEACHER, heads="keep", probe_epochs=5, probe_lr=rate),
         views=ViewConfig(
             scale=(round(0.75 * area, 2), round(area, 2)),
             ratio=(1.0, 1.0),
