@@ -245,6 +245,15 @@ def test_probe_and_what_follows_are_the_same_after_stops(tuned_recipe, tmp_path)
     assert [name for name in ours if not torch.equal(ours[name], theirs[name])] == []
 
 
+def test_nothing_is_dropped_in_the_probe(tuned_recipe, tmp_path):
+    """Neither branches nor activations: the same heads as with all rates at 0."""
+    off = override(tuned_recipe, {"model.drop_path_rate": 0, "model.drop_rate": 0})
+    for name, recipe in (("on", tuned_recipe), ("off", off)):
+        train(recipe, tmp_path / name, stop_step=2)
+    ours, theirs = tensors(tmp_path / "on"), tensors(tmp_path / "off")
+    assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
+
+
 def test_probe_leaves_the_backbone_of_the_start_in_the_run(tuned_recipe, tmp_path):
     """At the end of the probe only the heads differ from the start, average included."""
     train(tuned_recipe, tmp_path / "run", stop_step=4)
