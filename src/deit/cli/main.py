@@ -15,6 +15,10 @@ VERBS: dict[str, tuple[str, str]] = {
     ),
     "train": ("deit.cli.training:train", "train a model on labelled images"),
     "distill": ("deit.cli.training:distill", "train a DeiT with a teacher"),
+    "finetune": (
+        "deit.cli.finetuning:run_finetune",
+        "go on with a model: other size, other classes",
+    ),
     "teacher": ("deit.cli.training:teacher", "train or adapt a network that can teach"),
     "label": ("deit.cli.labels:label", "store a teacher's decisions for later runs; verify them"),
     "evaluate": ("deit.cli.measuring:evaluate", "measure a model on a data set, head by head"),

@@ -144,7 +144,7 @@ def build_distilled(options: Distill, overrides: dict[str, Any]) -> Recipe:
         default="folder",
         model=options.model,
         named=named,
-        change=_with_teacher,
+        change=with_teacher,
     )
 
 
@@ -259,8 +259,8 @@ def _flat(plain: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
-def _with_teacher(recipe: Recipe, stated: Mapping[str, Any]) -> Recipe:
-    """The recipe with a teacher.
+def with_teacher(recipe: Recipe, stated: Mapping[str, Any]) -> Recipe:
+    """The recipe with the teacher that ``stated`` fields name.
 
     Kind and token are what is stated, else the recipe's own where it has a teacher, else hard
     labels through the token. Weight and temperature stay as long as the kind does.

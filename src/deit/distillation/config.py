@@ -48,6 +48,10 @@ class DistillationConfig:
     """How several teachers answer as one. mean: their mean probability. majority: one vote for each
     decision, of equals the earliest teacher's; hard labels only."""
 
+    teacher_size: int = 0
+    """Side of the images that the teacher is asked about, in pixels; 0: its own size. Only for
+    teachers that take any size (most convnets), such as one adapted by finetune/fixres."""
+
     token: bool = True
     """True: the teacher trains the distillation token's head (section 4). False: it trains the
     class head beside the label (rows 2 and 3 of Table 3); the model then has one token."""
@@ -82,6 +86,13 @@ class DistillationConfig:
         if self.kl_reduction not in ("batchmean", "numel"):
             raise _refusal("kl_reduction", self.kl_reduction, "batchmean, numel", "use one of them")
         self._check_vote()
+        if self.teacher_size < 0:
+            raise _refusal("teacher_size", self.teacher_size, "from 0", "0 is the teacher's own")
+        if self.teacher_size and (self.stored or "," in self.teacher):
+            allowed = (
+                f"0 with the teacher {self.teacher}: several keep their sizes, labels have none"
+            )
+            raise _refusal("teacher_size", self.teacher_size, allowed, "leave it out")
         if not 0 <= self.min_teacher_accuracy <= 1:
             raise _refusal(
                 "min_teacher_accuracy", self.min_teacher_accuracy, "0 to 1", "75 % is 0.75"
@@ -173,7 +184,15 @@ class DistillationConfig:
 
 def _idle_fields(kind: Kind) -> tuple[str, ...]:
     """The fields that have nothing to act on."""
-    no_teacher = ("teacher", "token", "min_teacher_accuracy", "labels", "top_k", "vote")
+    no_teacher = (
+        "teacher",
+        "teacher_size",
+        "labels",
+        "top_k",
+        "vote",
+        "token",
+        "min_teacher_accuracy",
+    )
     no_temperature = ("temperature", "kl_reduction")
     return {
         "none": (*no_teacher, *no_temperature, "weight"),

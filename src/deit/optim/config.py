@@ -66,8 +66,10 @@ class OptimConfig:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ScheduleConfig:
-    """Linear warm-up, then a cosine to `min_lr`."""
+    """Linear warm-up, then a cosine to `min_lr`, or the peak for good."""
 
+    shape: Literal["cosine", "constant"] = "cosine"
+    """What follows the warm-up: a cosine from the peak to `min_lr`, or the peak itself."""
     warmup_epochs: float = 5.0
     """Length of the warm-up in epochs."""
     warmup_lr: float = 1e-6
@@ -84,6 +86,12 @@ class ScheduleConfig:
         )
         _require(self.warmup_lr >= 0, f"schedule.warmup_lr = {self.warmup_lr}", "from 0")
         _require(self.min_lr >= 0, f"schedule.min_lr = {self.min_lr}", "from 0")
+        default = {field.name: field.default for field in fields(self)}["min_lr"]
+        _require(
+            self.shape == "cosine" or self.min_lr == default,
+            f"schedule.min_lr = {self.min_lr} with schedule.shape = {self.shape}",
+            f"{default}, the default, where it cannot act",
+        )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

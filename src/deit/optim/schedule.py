@@ -15,6 +15,8 @@ def learning_rate(
         t < w:  warmup_lr + (peak_lr - warmup_lr) * t / w
         else:   min_lr + (peak_lr - min_lr) * (1 + cos(pi * (t - w) / (E - w))) / 2
 
+    With ``shape = "constant"`` the second line is ``peak_lr``.
+
     ``per_epoch`` gives the values that the reference code executes (timm's `CosineLRScheduler`
     stepped after each epoch): with t = max(epoch - 1, 0), the same warm-up, and a cosine over all E
     epochs, (1 + cos(pi * t / E)) / 2, which the warm-up hides at first. Its first two epochs both
@@ -31,5 +33,7 @@ def learning_rate(
         time, begin = step / steps_per_epoch, config.warmup_epochs
     if time < config.warmup_epochs:
         return config.warmup_lr + (peak_lr - config.warmup_lr) * time / config.warmup_epochs
+    if config.shape == "constant":
+        return peak_lr
     progress = min((time - begin) / max(epochs - begin, 1e-12), 1.0)
     return config.min_lr + (peak_lr - config.min_lr) * (1 + math.cos(math.pi * progress)) / 2

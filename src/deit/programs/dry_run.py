@@ -15,6 +15,7 @@ from deit.data import order
 from deit.data.sources import DataSet
 from deit.programs.labels import open_answers
 from deit.programs.prepare import check_data, examine_teacher, load_teacher, open_data, resolve
+from deit.programs.start import load_start
 from deit.programs.step import (
     Parts,
     ask_teacher,
@@ -86,12 +87,14 @@ def dry_run(recipe: Recipe, say: Callable[[str], None]) -> DryRun:
     data = open_data(recipe, say)
     recipe = _without_store(resolve(recipe, data))
     device = machine.resolve_device(recipe.run.device)
+    start = load_start(recipe, data.classes, say)
     teacher = load_teacher(recipe, data, device)
     data, _ = check_data(recipe, data, say)
     teacher, examined = examine_teacher(recipe, data, teacher, device, say)
     steps_per_epoch = order.steps_per_epoch(len(data.train), recipe.batch_size)
     answers = open_answers(recipe, data, teacher, examined, device, say)
-    parts = build_parts(recipe, steps_per_epoch, device, answers)
+    begin = None if start is None else start.model
+    parts = build_parts(recipe, steps_per_epoch, device, answers, begin)
     loader = build_loader(recipe, data, device)
     marks = []
     for step, host in enumerate(loader.batches(0, STEPS)):

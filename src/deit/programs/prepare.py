@@ -14,6 +14,7 @@ from deit.data.images import BadImage
 from deit.distillation.config import DistillationConfig
 from deit.distillation.ensemble import Ensemble
 from deit.distillation.teacher import Teacher
+from deit.distillation.teacher_size import at_size
 from deit.errors import UserError
 from deit.measuring import gate
 from deit.programs.step import model_preprocess
@@ -115,7 +116,8 @@ def load_teacher(recipe: Recipe, data: sources.DataSet, device: torch.device) ->
         return None
     dtype = torch.bfloat16 if recipe.run.precision == "bfloat16" else torch.float32
     chosen = recipe.distillation
-    return artifacts.load_teacher(chosen.teacher, data.classes, device, dtype, chosen.vote)
+    teacher = artifacts.load_teacher(chosen.teacher, data.classes, device, dtype, chosen.vote)
+    return at_size(teacher, chosen.teacher_size)
 
 
 def examine_teacher(

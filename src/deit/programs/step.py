@@ -31,7 +31,7 @@ from deit.optim.optimizer import (
     optimizer_tensors,
     set_learning_rate,
 )
-from deit.optim.schedule import learning_rate
+from deit.programs.probe import is_probing, set_training, step_learning_rate
 from deit.recipes.recipe import Recipe
 from deit.run.checkpoint import Checkpoint
 from deit.run.machine import autocast
@@ -70,10 +70,14 @@ class Parts:
 
 
 def build_parts(
-    recipe: Recipe, steps_per_epoch: int, device: torch.device, answers: Answers | None
+    recipe: Recipe,
+    steps_per_epoch: int,
+    device: torch.device,
+    answers: Answers | None,
+    start: nn.Module | None = None,
 ) -> Parts:
-    """Model, optimizer and average as they are before step 0; a function of the seed."""
-    model = build_model(recipe.model, recipe.seed).to(device)
+    """Model, optimizer and average as they are before step 0; a function of seed and ``start``."""
+    model = (start or build_model(recipe.model, recipe.seed)).to(device)
     return Parts(
         recipe=recipe,
         steps_per_epoch=steps_per_epoch,
@@ -182,17 +186,12 @@ def take_step(
         RunError: when the loss or the gradient is not finite; nothing was updated.
     """
     recipe = parts.recipe
-    lr = learning_rate(
-        step,
-        peak_lr=recipe.optim.peak_lr(recipe.batch_size),
-        config=recipe.schedule,
-        steps_per_epoch=parts.steps_per_epoch,
-        epochs=recipe.epochs,
-    )
+    lr = step_learning_rate(recipe, step, parts.steps_per_epoch)
     set_learning_rate(parts.optimizer, lr)
-    parts.model.train()
+    probing = is_probing(recipe, step, parts.steps_per_epoch)
+    set_training(parts.model, parts.optimizer, probing)
     with _dropout_seed(recipe.seed, step, parts.device):
-        sums = _backward(parts, batch, answer, step // parts.steps_per_epoch)
+        sums = _backward(parts, batch, answer, step // parts.steps_per_epoch, drops=not probing)
     norm = torch.nn.utils.clip_grad_norm_(
         parts.model.parameters(), recipe.optim.clip_norm or float("inf")
     )
@@ -239,12 +238,12 @@ def restore(parts: Parts, checkpoint: Checkpoint) -> None:
 
 
 def _backward(
-    parts: Parts, batch: TrainBatch, answer: Tensor | None, epoch: int
+    parts: Parts, batch: TrainBatch, answer: Tensor | None, epoch: int, drops: bool
 ) -> dict[str, float]:
     """Gradients of the batch's mean loss, micro-batch by micro-batch; the summed loss terms."""
     recipe = parts.recipe
     size = len(batch.images)
-    keep = _keep(recipe, batch, epoch, parts.device)
+    keep = _keep(recipe, batch, epoch, parts.device) if drops else None
     sums = {"loss": 0.0, "loss_label": 0.0}
     if recipe.distillation.kind != "none":
         sums["loss_teacher"] = 0.0

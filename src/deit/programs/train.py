@@ -31,6 +31,7 @@ from deit.programs.prepare import (
     open_data,
     resolve,
 )
+from deit.programs.start import load_start
 from deit.programs.step import (
     Parts,
     ask_teacher,
@@ -130,8 +131,9 @@ def train(
         run_folder.check_same_recipe(run_folder.open_run(path)[1], recipe, path)
         run_folder.check_same_data(path, identity)
 
-    # 3. The teacher, frozen, and the images: all are looked at before time is spent on them, and
-    #    the teacher is measured on the validation split before it may teach.
+    # 3. The start, the teacher, frozen, and the images: all are looked at before time is spent on
+    #    them, and the teacher is measured on the validation split before it may teach.
+    start = load_start(recipe, data.classes, monitor.say, path if resume else None)
     if teacher is None:
         teacher = load_teacher(recipe, data, device)
     find_stores(recipe, data)
@@ -144,10 +146,12 @@ def train(
     teacher, examined = examine_teacher(recipe, data, teacher, device, monitor.say)
     answers = open_answers(recipe, data, teacher, examined, device, monitor.say)
 
-    # 4. Model, optimizer and average: as the seed makes them, or as a checkpoint left them.
+    # 4. Model, optimizer and average: as the seed or the start makes them, or as a checkpoint left
+    #    them.
     steps_per_epoch = order.steps_per_epoch(len(data.train), recipe.batch_size)
     total_steps = recipe.epochs * steps_per_epoch
-    parts = build_parts(recipe, steps_per_epoch, device, answers)
+    begin = None if start is None else start.model
+    parts = build_parts(recipe, steps_per_epoch, device, answers, begin)
     step, evaluations, final = 0, dict[str, Any](), None
     if resume:
         folder = RunFolder(path)
@@ -155,7 +159,8 @@ def train(
         started -= seconds
     else:
         environment = machine.describe_environment(device)
-        folder = run_folder.create(path, recipe, environment, identity | left_out)
+        origin = {} if start is None else {"start": start.to_json()}
+        folder = run_folder.create(path, recipe, environment, identity | left_out | origin)
 
     # 5. The views: rendered by workers, from any step on.
     loader = build_loader(recipe, data, device)

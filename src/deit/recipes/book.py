@@ -5,7 +5,7 @@ from collections.abc import Callable
 from functools import partial
 
 from deit.errors import UserError, did_you_mean
-from deit.recipes import paper, small, teachers, tuned
+from deit.recipes import finetune, paper, small, teachers, transfer, tuned
 from deit.recipes.recipe import Recipe
 from deit.recipes.small import DataFacts
 
@@ -28,6 +28,16 @@ RECIPES: dict[str, Callable[[], Recipe]] = {
     },
     "tuned/deit-tiny": partial(tuned.lighter, "tiny"),
     "tuned/deit-small": partial(tuned.lighter, "small"),
+    "finetune": finetune.gentle,
+    "finetune/paper": finetune.paper_384,
+    "finetune/paper-distilled": finetune.paper_384_distilled,
+    "finetune/readme": finetune.readme_384,
+    "finetune/fixres": finetune.fixres,
+    "transfer/cifar10": transfer.cifar10,
+    "transfer/cifar10-adamw": transfer.cifar10_adamw,
+    "transfer/cifar100": transfer.cifar100,
+    "transfer/cars": transfer.cars,
+    "transfer/inat": transfer.inat,
 }
 
 SIZED_RECIPES: dict[str, Callable[[DataFacts], Recipe]] = {

@@ -21,6 +21,7 @@ from deit.model.variants import (
     ZooConfig,
 )
 from deit.optim.config import EmaConfig, OptimConfig, ScheduleConfig
+from deit.recipes.start import StartConfig
 
 ModelConfig = VisionTransformerConfig | ConvNetConfig | ZooConfig
 
@@ -91,6 +92,8 @@ class Recipe:
     """Images per step over all processes and micro-batches."""
     model: ModelConfig = field(default_factory=VisionTransformerConfig)
     """The network."""
+    start: StartConfig = field(default_factory=StartConfig)
+    """The model to start from, for fine-tuning."""
     data: DataConfig = field(default_factory=DataConfig)
     """The images."""
     order: OrderConfig = field(default_factory=OrderConfig)
@@ -140,12 +143,41 @@ class Recipe:
             "at most the number of epochs",
             "shorten the warm-up with --schedule.warmup_epochs",
         )
+        self._check_start()
         self._check_distillation()
 
     @property
     def seed_of_views(self) -> int:
         """The seed of order, views and mixing."""
         return self.seed if self.view_seed is None else self.view_seed
+
+    def _check_start(self) -> None:
+        start, left = self.start, self.epochs - self.start.probe_epochs
+        _require(
+            left >= 0,
+            f"start.probe_epochs = {start.probe_epochs} with epochs = {self.epochs}",
+            "at most the number of epochs",
+            "shorten the probe, or raise --epochs",
+        )
+        _require(
+            not start.probe_epochs or self.schedule.warmup_epochs <= left,
+            f"schedule.warmup_epochs = {self.schedule.warmup_epochs} with start.probe_epochs = "
+            f"{start.probe_epochs} of {self.epochs} epochs",
+            f"at most the {left} epochs after the probe",
+            "shorten the warm-up with --schedule.warmup_epochs",
+        )
+        _require(
+            left > 0 or self.optim.lr == OptimConfig().lr,
+            f"optim.lr = {self.optim.lr} with a probe in all {self.epochs} epochs",
+            f"{OptimConfig().lr}, the default, where it cannot act",
+            "set start.probe_lr instead, or fewer start.probe_epochs",
+        )
+        _require(
+            not (start.model and isinstance(self.model, ZooConfig) and self.model.pretrained),
+            f"model.pretrained = true with start.model = {start.model}",
+            "one starting point",
+            "leave one of the two out",
+        )
 
     def _check_distillation(self) -> None:
         second = second_token(self.model)
@@ -164,10 +196,12 @@ class Recipe:
             "a second token that some loss trains",
             "set distillation.kind, or model.second_token = none",
         )
+        on_labels = ("class", "distillation") if self.start.model else ("class",)
         _require(
-            (distillation.kind == "label") == (second == "class"),
+            second in on_labels if distillation.kind == "label" else second != "class",
             f"distillation.kind = {distillation.kind} with model.second_token = {second}",
-            "kind label belongs to second_token class (two class tokens, section 4 of the paper)",
+            "kind label belongs to second_token class (two class tokens, section 4 of the paper), "
+            "or to a distilled model that is fine-tuned without a teacher (start.model)",
             "change one of the two",
         )
 
