@@ -16,7 +16,8 @@ from deit.data.sources import ArraySource, open_data
 from deit.distillation.config import DistillationConfig
 from deit.distillation.teacher import Teacher
 from deit.errors import UserError
-from deit.measuring.gate import Examination, check_teacher, spread_samples
+from deit.measuring.gate import Examination, TeacherError, check_teacher
+from deit.measuring.sample import spread_samples
 
 HARD = DistillationConfig.of_paper("hard")
 STUDENT = Preprocess(image_size=8, crop_pct=1.0, mean=(0.4, 0.5, 0.6), std=(0.2, 0.3, 0.4))

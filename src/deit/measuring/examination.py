@@ -14,19 +14,23 @@ class Thresholds:
     """Where the gate draws its lines; the defaults are what training uses.
 
     Attributes:
-        level: significance level of being above chance.
+        level: significance level of being above chance, and of another way's likelihoods: one
+            healthy teacher in a million would fail each test.
         margin: share of the way from chance to 100 % that a teacher must have gone.
-        way_level: significance level of another way's lead: with ten ways, one healthy teacher in a
-            thousand would be refused at most, were all ways equally good for it.
-        lead: accuracy by which another way must be ahead.
+        lead: accuracy by which something else must be ahead to be held against the teacher.
+        decisions: significance level of the decisions beside the likelihoods, so that a way that is
+            only surer of itself is not held against the teacher.
+        decisions_alone: significance level where there are decisions only: of a renaming of the
+            classes, and of the baseline.
         tolerance: how far answers to the same image may differ, as a share of the logits' spread;
             None takes what the teacher's precision allows.
     """
 
     level: float = 1e-6
     margin: float = 0.1
-    way_level: float = 1e-4
     lead: float = 0.02
+    decisions: float = 0.02
+    decisions_alone: float = 1e-4
     tolerance: float | None = None
 
 
