@@ -18,10 +18,10 @@ class Thresholds:
             healthy teacher in a million would fail each test.
         margin: share of the way from chance to 100 % that a teacher must have gone.
         lead: accuracy by which something else must be ahead to be held against the teacher.
-        decisions: significance level of the decisions beside the likelihoods, so that a way that is
+        decisions: significance level of decisions beside the likelihoods, so that a way that is
             only surer of itself is not held against the teacher.
-        decisions_alone: significance level where there are decisions only: of a renaming of the
-            classes, and of the baseline.
+        decisions_alone: significance level of decisions by themselves: of another way of asking, of
+            a renaming of the classes, and of the baseline.
         tolerance: how far answers to the same image may differ, as a share of the logits' spread;
             None takes what the teacher's precision allows.
     """
