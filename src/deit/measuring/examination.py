@@ -119,7 +119,7 @@ class Examination:
                 chance=float(told["chance"]),
                 baseline=None if baseline is None else float(baseline),
                 asked=int(told.get("asked", 0)),
-                notes=tuple(str(note) for note in told.get("notes", ())),
+                notes=tuple(str(note) for note in told["notes"]),
             )
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise UserError(

@@ -3,8 +3,8 @@
 A way is a guess at how the teacher was really meant to be asked: with red and blue exchanged, in
 another usual normalisation, at another size. It is compared with the training's own way image by
 image, twice: by the decisions that differ (McNemar 1947), and by which way finds the true class
-more likely. The decisions of 256 images alone tell little: exchanged colours cost a published network
-for CIFAR-10 21 images and win it 4. `deit.measuring.gate` draws the conclusions.
+more likely. The decisions of 256 images alone tell little: exchanged colours cost a published
+network for CIFAR-10 21 images and win it 4. `deit.measuring.gate` draws the conclusions.
 """
 
 from collections.abc import Callable
