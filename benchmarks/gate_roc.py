@@ -61,7 +61,7 @@ SWEEPS: dict[str, tuple[float, ...]] = {
     "margin": (0.0, 0.05, 0.1, 0.2, 0.4, 0.7),
     "tolerance": (1e-8, 1e-7, 1e-5, 1e-3, 0.02, 0.1, 0.2, 0.5),
 }
-HARMLESS = 0.02  # accuracy lost, below which a fault need not be seen
+HARMFUL = 0.05  # accuracy lost, from which a fault should be seen in 256 images
 
 
 class Remembered:
@@ -287,7 +287,7 @@ def digit_teachers(num_seeds: int) -> Iterator[Healthy]:
     kinds = itertools.cycle(itertools.product((8, 16), NORMALISATIONS))
     for seed, (image_size, normalisation) in zip(range(num_seeds), kinds, strict=False):
         for look in ("grey", "coloured"):
-            width, epochs = (8, 16)[seed % 3 > 0], (8, 15, 30)[(seed + (look == "grey")) % 3]
+            width, epochs = (12, 16)[seed % 2], (12, 20, 30)[(seed + (look == "grey")) % 3]
             shown, shown_val = train_images, val_images
             if look == "coloured":
                 shown = colour(train_images, train_labels, seed)
@@ -321,7 +321,7 @@ def photo_teachers(spec: str, onnx: str, num_seeds: int) -> Iterator[Healthy]:
     student = Preprocess(image_size=images.shape[1], crop_pct=1.0)
     for seed in range(num_seeds):
         normalisation = list(NORMALISATIONS)[seed % len(NORMALISATIONS)]
-        epochs = (2, 4)[seed % 2]
+        epochs = (4, 8)[seed % 2]
         yield Healthy(
             name=f"photos 16 px, width 16, {epochs} epochs, seed {seed}",
             model=train(
@@ -335,7 +335,7 @@ def photo_teachers(spec: str, onnx: str, num_seeds: int) -> Iterator[Healthy]:
             ),
             normalisation=normalisation,
             image_size=16,
-            source=draw_source(data.val, val_images, val_labels, seed, 1000),
+            source=draw_source(data.val, val_images, val_labels, seed, 600),
             student=student,
         )
     classifier = load_classifier(onnx) if onnx else None
@@ -346,7 +346,7 @@ def photo_teachers(spec: str, onnx: str, num_seeds: int) -> Iterator[Healthy]:
             model=classifier.model,
             normalisation="ImageNet's",
             image_size=classifier.preprocess.image_size,
-            source=draw_source(data.val, val_images, val_labels, 100 + seed, 1000),
+            source=draw_source(data.val, val_images, val_labels, 100 + seed, 600),
             student=student,
         )
 
@@ -365,13 +365,19 @@ def measure(cases: list[Case]) -> list[dict[str, Any]]:
             "accuracy_of_all": accuracy,
             "lost": accuracies[case.healthy] - accuracy,
         }
-        row["harmful"] = bool(case.fault) and (case.spoils_labels or row["lost"] >= HARMLESS)
+        row["harmful"] = bool(case.fault) and (case.spoils_labels or row["lost"] >= HARMFUL)
         rows.append(row | case.outcome(Thresholds()))
     return rows
 
 
 def sweep(cases: list[Case], rows: list[dict[str, Any]]) -> dict[str, list[dict[str, float]]]:
-    """Shares stopped for each value of each threshold, the others at their defaults."""
+    """Shares stopped for each value of each threshold, the others at their defaults.
+
+    Of all healthy teachers and every third of the faulty ones, which is enough for a curve.
+    """
+    places = [place for place, row in enumerate(rows) if not row["fault"]]
+    places += [place for place, row in enumerate(rows) if row["harmful"]][::3]
+    cases, rows = [cases[place] for place in places], [rows[place] for place in places]
     curves = {}
     for name, values in SWEEPS.items():
         curves[name] = []
@@ -393,17 +399,16 @@ def sweep(cases: list[Case], rows: list[dict[str, Any]]) -> dict[str, list[dict[
 
 def table(rows: list[dict[str, Any]]) -> str:
     """Fault by fault: how many were stopped, by what they cost, and under which names."""
-    lines = [f"{'fault':24} {'harmful, stopped':>17} {'of them rightly named':>22} {'harmless':>9}"]
+    lines = [f"{'fault':24} {'harmful: stopped':>17} {'rightly named':>14} {'mild: stopped':>14}"]
     for fault in dict.fromkeys(row["fault"] for row in rows if row["fault"]):
         of_fault = [row for row in rows if row["fault"] == fault]
         harmful = [row for row in of_fault if row["harmful"]]
         stopped = [row for row in harmful if row["stopped_as"]]
         named = sum(row["stopped_as"] in RIGHT_NAMES[fault] for row in stopped)
-        mild = [row for row in of_fault if not row["harmful"]]
-        passed = sum(row["stopped_as"] is None for row in mild)
+        mild = [bool(row["stopped_as"]) for row in of_fault if not row["harmful"]]
         lines.append(
-            f"{fault:24} {f'{len(stopped)}/{len(harmful)}':>17} {f'{named}/{len(stopped)}':>22} "
-            f"{f'{passed}/{len(mild)} pass' if mild else '':>9}"
+            f"{fault:24} {f'{len(stopped)}/{len(harmful)}':>17} {f'{named}/{len(stopped)}':>14} "
+            f"{f'{sum(mild)}/{len(mild)}':>14}"
         )
     healthy = [row for row in rows if not row["fault"]]
     alarms = sum(row["stopped_as"] is not None for row in healthy)
