@@ -69,7 +69,8 @@ class DistillationConfig:
 
     min_teacher_accuracy: float = 0.0
     """The teacher's validation accuracy, 0 to 1, below which training does not start. 0: it only
-    has to be clearly above chance (`deit.measuring.gate`)."""
+    has to be clearly above chance, and not clearly below class means of 8 x 8 pixels
+    (`deit.measuring.gate`)."""
 
     def __post_init__(self) -> None:
         """Refuse values out of range and settings that cannot act.

@@ -136,7 +136,7 @@ def examine_teacher(
         The teacher and what was measured; None twice where nobody is to be asked.
 
     Raises:
-        UserError: when it cannot be loaded, its classes do not fit, or it is near chance.
+        UserError: when it cannot be loaded, its classes do not fit, or the gate refuses it.
     """
     if not recipe.distillation.needs_teacher or recipe.distillation.stored:
         return None, None
