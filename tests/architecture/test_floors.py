@@ -19,7 +19,7 @@ FLOORS = (
     ("measuring",),
     ("report",),
     ("programs",),
-    ("demo",),
+    ("demo", "benchmarking"),
     ("cli",),
 )
 BESIDE = {("run", "recipes")}
