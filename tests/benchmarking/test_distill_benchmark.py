@@ -90,7 +90,7 @@ def test_the_store_on_the_disk_is_a_whole_epoch_in_two_bytes_a_view(lesson):
 
 def plant_in_student(task):
     with torch.no_grad():
-        task.trainable_module.blocks[1].mlp.fc1.weight[0] += 0.1
+        task.trainable_module.blocks[1].mlp.fc1.bias[0] += 0.5
 
 
 def plant_in_second_head(task):
