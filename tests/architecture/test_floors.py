@@ -19,7 +19,7 @@ FLOORS = (
     ("measuring",),
     ("report",),
     ("programs",),
-    ("students", "demo"),
+    ("students", "demo", "benchmarking"),
     ("cli",),
 )
 BESIDE = {("run", "recipes")}

@@ -22,6 +22,10 @@ VERBS: dict[str, tuple[str, str]] = {
     "teacher": ("deit.cli.training:teacher", "train or adapt a network that can teach"),
     "label": ("deit.cli.labels:label", "store a teacher's decisions for later runs; verify them"),
     "evaluate": ("deit.cli.measuring:evaluate", "measure a model on a data set, head by head"),
+    "benchmark": (
+        "deit.cli.benchmarks:benchmark",
+        "speed against other programs, outputs compared first",
+    ),
     "report": ("deit.cli.measuring:report", "write a run's report: one HTML file"),
     "recipes": ("deit.cli.recipes:recipes", "list, show or compare recipes"),
     "data": ("deit.cli.data:data", "check, count or preview a data set"),

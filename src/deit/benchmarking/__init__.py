@@ -1,0 +1,1 @@
+"""Speed against other programs, on outputs that were first compared."""
