@@ -11,6 +11,7 @@ from deit import artifacts
 from deit.classifier import Classifier
 from deit.data.classes import ClassList
 from deit.data.preprocess import Preprocess
+from deit.distillation.fingerprint import weights_sha256
 from deit.errors import UserError
 from deit.model.adapt import adapt_weights, head_names
 from deit.model.build import build_model
@@ -20,7 +21,7 @@ from deit.optim.optimizer import build_optimizer
 from deit.programs import train as module
 from deit.programs.dry_run import dry_run
 from deit.programs.probe import set_training, step_learning_rate
-from deit.programs.start import choose_rows, fingerprint_weights, load_start, open_start
+from deit.programs.start import choose_rows, load_start, open_start
 from deit.programs.train import train
 from deit.recipes.finetune import resized
 from deit.recipes.recipe import override
@@ -171,10 +172,10 @@ def test_rows_without_names_are_kept_where_their_number_fits():
 def test_fingerprint_is_of_names_and_values():
     """One changed bit of a buffer, and nothing else, changes it."""
     model = build_model(named_config("convnet_small", num_classes=2), 0)
-    before = fingerprint_weights(model)
-    assert before == fingerprint_weights(build_model(model.config, 0))
+    before = weights_sha256(model)
+    assert before == weights_sha256(build_model(model.config, 0))
     model.bn1.num_batches_tracked += 1
-    assert fingerprint_weights(model) != before
+    assert weights_sha256(model) != before
 
 
 def test_timms_deit_becomes_ours_and_says_the_same():
@@ -270,7 +271,7 @@ def test_run_keeps_what_it_started_from(tuned_recipe, tmp_path):
     train(tuned_recipe, tmp_path / "run", stop_step=1)
     told = json.loads((tmp_path / "run/data.json").read_text())["start"]
     model = artifacts.load_classifier(tuned_recipe.start.model).model
-    assert told["sha256"] == fingerprint_weights(model)
+    assert told["sha256"] == weights_sha256(model)
     assert "kept for all 10 classes" in told["notes"][0]
     shutil.rmtree(tmp_path / "run/checkpoints")
     with torch.no_grad():

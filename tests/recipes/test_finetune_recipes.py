@@ -141,7 +141,7 @@ def test_transfer_has_the_numbers_of_its_source(
         ({"start.heads": "some"}, "recipe.start.heads = 'some'"),
         ({"start.heads": "new"}, "start.model empty"),
         ({"start.weights": "ema"}, "start.model empty"),
-        ({"start.probe_epochs": 1}, "start.model empty"),
+        ({"start.probe_epochs": 1}, "a network that starts at random"),
         ({"start.model": "x", "start.probe_lr": 0.1}, "start.probe_epochs = 0"),
         ({"start.model": "x", "start.probe_epochs": -1}, "from 0"),
         ({"start.model": "x", "start.probe_epochs": 1, "start.probe_lr": 0}, "above 0"),

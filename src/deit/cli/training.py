@@ -17,6 +17,7 @@ from deit.errors import UserError
 from deit.model.variants import VisionTransformerConfig, ZooConfig, named_config
 from deit.recipes import book
 from deit.recipes.recipe import Recipe, second_token, with_second_token
+from deit.recipes.start import StartConfig
 from deit.run.folder import default_folder, open_run
 
 _LEAST_ZOO_SIZE = 32
@@ -315,16 +316,25 @@ def _with_changes(recipe: Recipe, options: RunOptions, overrides: dict[str, Any]
 
 
 def _with_shorter_warmup(recipe: Recipe, changes: dict[str, Any]) -> Recipe:
-    """The recipe with a warm-up that fits into a run which the user has cut short.
+    """The recipe with a probe and a warm-up that fit into a run which the user has cut short.
 
-    A warm-up of more than a third of the run becomes a tenth of it, and is said so; one that the
-    user states is left alone, and so is a number of epochs that is none.
+    A probe of more than half of the run becomes a third of it, and a warm-up of more than a third
+    of the rest a tenth of it. That is said; what the user states is left alone, and so is a number
+    of epochs that is none.
     """
     with contextlib.suppress(ValueError):
         epochs = float(changes.get("epochs", "nan"))
+        probe = recipe.start.probe_epochs
+        stated = "start.probe_epochs" in changes
+        if not stated and probe < recipe.epochs and 2 * probe > epochs >= 1:
+            probe = int(epochs // 3)
+            print(f"probe shortened to {probe} of {epochs:.0f} epochs")  # noqa: T201
+            rate = {} if probe else {"start.probe_lr": StartConfig().probe_lr}
+            recipe = config.override(recipe, {"start.probe_epochs": probe, **rate})
+        rest = epochs - probe
         stated = "schedule.warmup_epochs" in changes
-        if not stated and epochs >= 1 and 3 * recipe.schedule.warmup_epochs > epochs:
-            warmup = round(epochs / 10, 2)
-            print(f"warm-up shortened to {warmup} of {epochs:.0f} epochs")  # noqa: T201
+        if not stated and rest >= 1 and 3 * recipe.schedule.warmup_epochs > rest:
+            warmup = round(rest / 10, 2)
+            print(f"warm-up shortened to {warmup} of {rest:.0f} epochs")  # noqa: T201
             return config.override(recipe, {"schedule.warmup_epochs": warmup})
     return recipe

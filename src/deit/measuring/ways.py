@@ -247,10 +247,13 @@ def _is_behind(
     *,
     patience: bool,
 ) -> bool:
-    """Whether a way is to be given up: its won and lost images drawn up to the whole sample."""
+    """Whether a way is to be given up: its won and lost images drawn up to the whole sample.
+
+    One lost image is forgiven: among few rightly decided ones it would count for many.
+    """
     its_right, plain = its_right[asked], right[asked]
     gain = (its_right & ~plain).sum() * (~right).sum() / max((~plain).sum(), 1)
-    loss = (plain & ~its_right).sum() * right.sum() / max(plain.sum(), 1)
+    loss = max((plain & ~its_right).sum() - 1, 0) * right.sum() / max(plain.sum(), 1)
     return bool((loss / 2 if patience else loss) >= gain)
 
 

@@ -190,6 +190,11 @@ class ZooConfig:
             )
 
     @property
+    def is_trained(self) -> bool:
+        """Whether the network starts from weights that others have trained."""
+        return self.pretrained or bool(self.weights_file)
+
+    @property
     def library(self) -> str:
         """``timm`` or ``torchvision``."""
         return self.name.partition(":")[0]

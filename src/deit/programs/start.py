@@ -1,18 +1,17 @@
 """The starting point of fine-tuning: a trained model, brought to the recipe's shape and classes."""
 
-import hashlib
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import nn
 
 from deit import artifacts
 from deit.classifier import Classifier
 from deit.data.classes import ClassList, listed
+from deit.distillation.fingerprint import weights_sha256
 from deit.errors import UserError, did_you_mean
 from deit.model.adapt import adapt_weights, as_ours
 from deit.model.build import build_model
@@ -68,7 +67,7 @@ def load_start(
     rows, note = choose_rows(origin, classes, recipe.start.heads)
     model = build_model(recipe.model, recipe.seed)
     notes = (*origin.notes, note, *adapt_weights(origin.model, model, rows))
-    start = Start(model, recipe.start.model, fingerprint_weights(origin.model), notes)
+    start = Start(model, recipe.start.model, weights_sha256(origin.model), notes)
     if resumed:
         _require_same_start(start, resumed)
     say("\n  ".join([f"start: {recipe.start.model}", *notes]))
@@ -145,15 +144,6 @@ def choose_rows(
     return rows, f"the heads are kept for all {count} classes, matched by name" + (
         f"; {dropped} more that {origin.name} knows are left out" if dropped else ""
     )
-
-
-def fingerprint_weights(model: nn.Module) -> str:
-    """SHA-256 of a model's tensors, buffers included, with their names, shapes and types."""
-    digest = hashlib.sha256()
-    for name, tensor in sorted(model.state_dict().items()):
-        digest.update(f"{name} {tensor.dtype} {list(tensor.shape)}\0".encode())
-        digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
-    return digest.hexdigest()
 
 
 def _rows_without_names(

@@ -153,6 +153,13 @@ class Recipe:
 
     def _check_start(self) -> None:
         start, left = self.start, self.epochs - self.start.probe_epochs
+        published = isinstance(self.model, ZooConfig) and self.model.is_trained
+        _require(
+            not start.probe_epochs or bool(start.model) or published,
+            f"start.probe_epochs = {start.probe_epochs} with a network that starts at random",
+            "0 where start.model is empty and the network has no published weights",
+            "name a start.model, or set start.probe_epochs=0",
+        )
         _require(
             left >= 0,
             f"start.probe_epochs = {start.probe_epochs} with epochs = {self.epochs}",
@@ -173,8 +180,8 @@ class Recipe:
             "set start.probe_lr instead, or fewer start.probe_epochs",
         )
         _require(
-            not (start.model and isinstance(self.model, ZooConfig) and self.model.pretrained),
-            f"model.pretrained = true with start.model = {start.model}",
+            not (start.model and published),
+            f"published weights of model.name with start.model = {start.model}",
             "one starting point",
             "leave one of the two out",
         )

@@ -8,7 +8,7 @@ from deit.errors import UserError
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class StartConfig:
-    """The starting point of fine-tuning; nothing of it acts while `model` is empty.
+    """The starting point of fine-tuning, and the probe of its heads.
 
     A setting that cannot act raises, unless it is left at its default.
     """
@@ -24,7 +24,8 @@ class StartConfig:
     keep: the same, but a class that it does not know is refused. new: all rows are new."""
     probe_epochs: int = 0
     """First epochs in which only the heads learn: all else is frozen and in evaluation mode, so
-    that BatchNorm's statistics stay. Warm-up and schedule begin after them."""
+    that BatchNorm's statistics stay. Warm-up and schedule begin after them. Also for a network that
+    starts from published weights (model.pretrained, model.weights_file)."""
     probe_lr: float = 1e-3
     """Learning rate of those epochs, constant and not scaled by the batch."""
 
@@ -38,8 +39,8 @@ class StartConfig:
                 f"recipe.start.probe_lr = {self.probe_lr}", "above 0", "correct the value"
             )
         if not self.model:
-            for field in fields(self):
-                self._require_default(field.name, "start.model empty", "name a start.model")
+            for name in ("weights", "heads"):
+                self._require_default(name, "start.model empty", "name a start.model")
         if not self.probe_epochs:
             self._require_default(
                 "probe_lr", "start.probe_epochs = 0", "set start.probe_epochs from 1"
