@@ -124,7 +124,7 @@ def audit_recipe(options: argparse.Namespace, teacher: str) -> Recipe:
 
 
 def own_teacher(options: argparse.Namespace, data: DataSet, folder: Path) -> Path:
-    """A small convnet, trained on the labels as they are: crops and flips, no other augmentation."""
+    """A small convnet, trained on the labels as they are, with crops and flips only."""
     base = override(
         get_recipe(options.recipe),
         {"data.source": options.data, "mix.mixup": 0, "mix.cutmix": 0, "batch_size": 100}
@@ -174,14 +174,13 @@ def compare(options: argparse.Namespace) -> dict[str, Any]:
 def table(result: dict[str, Any]) -> str:
     """One line for each number of views."""
     head = f"{'views':>5} {'AP':>6} {'at ' + str(LISTED):>6} {'at errors':>9} {'agree':>6}"
-    lines = [f"teacher knows {result['teacher_accuracy']:.2%}", head]
-    for row in result["rows"]:
-        lines.append(
-            f"{row['views']:>5} {row['average_precision']:>6.3f} "
-            f"{row[f'precision_at_{LISTED}']:>6.3f} {row['precision_at_errors']:>9.3f} "
-            f"{row['agreement']:>6.3f}"
-        )
-    return "\n".join(lines)
+    rows = [
+        f"{row['views']:>5} {row['average_precision']:>6.3f} "
+        f"{row[f'precision_at_{LISTED}']:>6.3f} {row['precision_at_errors']:>9.3f} "
+        f"{row['agreement']:>6.3f}"
+        for row in result["rows"]
+    ]
+    return "\n".join([f"teacher knows {result['teacher_accuracy']:.2%}", head, *rows])
 
 
 def draw(results: dict[str, Any], path: Path) -> None:
@@ -194,7 +193,9 @@ def draw(results: dict[str, Any], path: Path) -> None:
     for axes, (name, result) in zip(panels, results.items(), strict=True):
         for shade, row in enumerate(result["rows"]):
             recall, precision = zip(*row["curve"], strict=True)
-            label = f"{row['views']} view{'s' * (row['views'] > 1)}: AP {row['average_precision']:.2f}"
+            label = (
+                f"{row['views']} view{'s' * (row['views'] > 1)}: AP {row['average_precision']:.2f}"
+            )
             axes.plot(recall, precision, color=f"C{shade}", label=label)
         chance = result["rows"][0]["errors"] / result["rows"][0]["images"]
         axes.axhline(chance, color="grey", linewidth=0.8, linestyle=":")

@@ -17,6 +17,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "distill": ("deit.cli.training:distill", "train a DeiT with a teacher"),
     "teacher": ("deit.cli.training:teacher", "train a convnet that can teach"),
     "label": ("deit.cli.labels:label", "store a teacher's decisions for later runs; verify them"),
+    "audit": ("deit.cli.auditing:audit", "find likely wrong labels with a teacher's decisions"),
     "evaluate": ("deit.cli.measuring:evaluate", "measure a model on a data set, head by head"),
     "report": ("deit.cli.measuring:report", "write a run's report: one HTML file"),
     "recipes": ("deit.cli.recipes:recipes", "list, show or compare recipes"),

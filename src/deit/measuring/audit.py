@@ -176,4 +176,6 @@ def _ratio(
     part: Float64[np.ndarray, "images"], whole: Float64[np.ndarray, "images"]
 ) -> Float64[np.ndarray, "images"]:
     """A quotient that is nan where there is nothing to divide by."""
-    return np.divide(part, whole, out=np.full(len(whole), np.nan), where=whole > 0)
+    quotient = np.full(len(whole), np.nan)
+    np.divide(part, whole, out=quotient, where=whole > 0)
+    return quotient

@@ -46,9 +46,7 @@ class Shown:
     others: Int64[np.ndarray, "views"]
 
 
-def larger_part(
-    lam: Float32[np.ndarray, "views"], partner: Int64[np.ndarray, "views"]
-) -> Shown:
+def larger_part(lam: Float32[np.ndarray, "views"], partner: Int64[np.ndarray, "views"]) -> Shown:
     """The place whose image fills at least half of each view, its share, and the other place.
 
     Args:
@@ -143,60 +141,56 @@ class Votes:
 
     def add(self, views: Views) -> None:
         """Count some views."""
-        counted = self.counts(views)
+        counted = self.counts(views).astype(np.float64)
         weights = views.weights * counted
-        ones = counted.astype(np.float64)
-        parts = [(views.samples, views.decisions, ones, weights, np.zeros(len(weights)))]
-        if views.classes is None or views.probabilities is None:
-            parts[0] = (*parts[0][:4], weights)
+        if views.classes is None:
+            self._merge(views.samples, views.decisions, counted, weights, weights)
             self.total += self._sum(views.samples, weights)
         else:
-            parts += self._probable(views)
-        self._merge(parts)
+            self._merge(views.samples, views.decisions, counted, weights, np.zeros(len(weights)))
+            self._add_probabilities(views)
         sure = np.full(len(weights), np.nan) if views.confidence is None else views.confidence
         self.sure += self._sum(views.samples, weights * sure)
 
     def counts(self, views: Views) -> Bool[np.ndarray, "views"]:
         """Which decisions count: not those for the label of the other image of a mixed view."""
-        return (views.decisions != views.beside) | (views.beside == self.labels[views.samples])
+        own = views.beside == self.labels[views.samples]
+        return np.asarray((views.decisions != views.beside) | own)
 
-    def _probable(self, views: Views) -> list[tuple[np.ndarray, ...]]:
+    def _add_probabilities(self, views: Views) -> None:
         """Masses of the stored classes, and of the given label where it is not among them."""
         assert views.classes is not None
         assert views.probabilities is not None
         top = views.classes.shape[1]
         given = self.labels[views.samples]
-        rest = np.clip(1 - views.probabilities.sum(1), 0, 1) / max(self.num_classes - top, 1)
         beside = np.where(views.beside == given, -1, views.beside)  # one's own label always counts
+        rest = np.clip(1 - views.probabilities.sum(1), 0, 1) / max(self.num_classes - top, 1)
         kept = views.probabilities * (views.classes != beside[:, None])
         absent = ~(views.classes == given[:, None]).any(1)
         hidden = ~(views.classes == beside[:, None]).any(1) & (beside >= 0)
         others = self.num_classes - top - hidden
         self.total += self._sum(views.samples, views.weights * (kept.sum(1) + rest * others))
-        samples = np.repeat(views.samples, top)
-        weights = np.repeat(views.weights, top)
-        none, no_views = np.zeros(len(samples)), np.zeros(len(given))
-        return [
-            (samples, views.classes.ravel(), none, none, weights * kept.ravel()),
-            (views.samples, given, no_views, no_views, views.weights * rest * absent),
-        ]
+        samples = np.concatenate([np.repeat(views.samples, top), views.samples])
+        classes = np.concatenate([views.classes.ravel(), given])
+        mass = np.concatenate(
+            [(views.weights[:, None] * kept).ravel(), views.weights * rest * absent]
+        )
+        none = np.zeros(len(mass))
+        self._merge(samples, classes, none, none, mass)
 
-    def _merge(self, parts: list[tuple[np.ndarray, ...]]) -> None:
-        """Add rows of (image, class, views, decided, mass) to the table."""
-        keys = [image * self.num_classes + class_ for image, class_, *_ in parts]
-        sums = [np.stack(columns, axis=1) for _, _, *columns in parts]
-        used = [values.any(axis=1) for values in sums]
-        all_keys = np.concatenate(
-            [self._keys, *(key[rows] for key, rows in zip(keys, used, strict=True))]
-        )
-        all_sums = np.concatenate(
-            [self._sums, *(values[rows] for values, rows in zip(sums, used, strict=True))]
-        )
-        self._keys, places = np.unique(all_keys, return_inverse=True)
-        columns = [
-            np.bincount(places, weights=column, minlength=len(self._keys)) for column in all_sums.T
-        ]
-        self._sums = np.stack(columns, axis=1)
+    def _merge(
+        self,
+        images: Int64[np.ndarray, "rows"],
+        classes: Int64[np.ndarray, "rows"],
+        *columns: Float64[np.ndarray, "rows"],
+    ) -> None:
+        """Add rows of image, class, views, decided and mass to the table."""
+        sums = np.stack(columns, axis=1)
+        used = sums.any(axis=1)
+        keys = images[used] * self.num_classes + classes[used]
+        self._keys, places = np.unique(np.append(self._keys, keys), return_inverse=True)
+        rows, self._sums = np.concatenate([self._sums, sums[used]]), np.zeros((len(self._keys), 3))
+        np.add.at(self._sums, places, rows)
 
     def _sum(
         self, samples: Int64[np.ndarray, "views"], values: Float64[np.ndarray, "views"]
