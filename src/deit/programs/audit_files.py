@@ -105,9 +105,8 @@ def result_sentence(audit: Audit) -> str:
     """What came out, in a sentence or two."""
     off, images = int(audit.labels.off.sum()), len(audit.labels.labels)
     return (
-        f"The teacher contradicts the labels of {off:,} of {images:,} images: it decides for "
-        "another class as often as it does on images of that class, and less often for the given "
-        f"one than is usual. On all views it agrees with {agreement(audit):.1%} of the labels."
+        f"The teacher contradicts the labels of {off:,} of {images:,} images. "
+        f"{agreement(audit):.1%} of its decisions on all views are the given label."
     )
 
 
