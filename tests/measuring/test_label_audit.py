@@ -1,7 +1,10 @@
 """Scores of labels against arithmetic, and what they are for."""
 
+import math
+
 import numpy as np
 import pytest
+from scipy.stats import multinomial
 
 from deit.measuring.audit import NO_CLASS, confused_classes, label_counts, weigh_labels
 from deit.measuring.votes import Views, Votes
@@ -27,31 +30,41 @@ def votes_of(labels, counts) -> Votes:
 
 
 def test_scores_follow_the_formula():
-    """Class 0 has t = 0.375 and typically 0.625 of class 1, whose t is 1; one view more."""
+    """Two images of class 0 with shares 3/4 and 0, one of class 1 with share 1; even rates added.
+
+    m_00 = (3/4 + 1/2) / 3, m_01 = (5/4 + 1/2) / 3, m_10 = 1/2 / 2, m_11 = 3/2 / 2.
+    """
     evidence = weigh_labels(votes_of([0, 0, 1], [[3, 1], [0, 4], [0, 4]]))
-    assert evidence.score == pytest.approx(
-        [(1.625 / 5 - 1) - (3.375 / 5 - 0.375), (4.625 / 5 - 1) - (0.375 / 5 - 0.375), -1]
-    )
+    for_0, for_1 = math.log((1 / 4) / (5 / 12)), math.log((3 / 4) / (7 / 12))
+    expected = [(3 * for_0 + for_1) / 5, 4 * for_1 / 5, -math.log(2) * 4 / 5]
+    assert evidence.score == pytest.approx(expected)
     assert evidence.suggested.tolist() == [1, 1, NO_CLASS]
     assert evidence.agreement.tolist() == [0.75, 0.0, 1.0]
     assert evidence.off.tolist() == [False, True, False]
     assert evidence.ranking().tolist() == [1, 0, 2]
 
 
-def test_thresholds_are_those_of_confident_learning():
-    """Off-diagonal counts of the confident joint, written as in the paper with a dense matrix."""
+def test_scores_agree_with_a_dense_computation():
+    """Likelihoods of whole rows of counts under every class, by SciPy's multinomial."""
     generator = np.random.default_rng(0)
     labels, counts = generator.integers(0, 4, 60), generator.multinomial(8, [0.25] * 4, 60)
     counts[np.arange(60), labels] += generator.integers(0, 16, 60)
+    evidence = weigh_labels(votes_of(labels, counts))
     shares = counts / counts.sum(1, keepdims=True)
+    rates = np.stack([(shares[labels == j].sum(0) + 1 / 4) for j in range(4)])
+    rates /= rates.sum(1, keepdims=True)
+    totals = counts.sum(1)
+    logs = np.stack([multinomial.logpmf(counts, totals, rate) for rate in rates], axis=1)
+    gains = np.where(counts > 0, logs, -np.inf) - logs[np.arange(60), labels][:, None]
+    gains[np.arange(60), labels] = -np.inf
+    assert evidence.suggested.tolist() == gains.argmax(1).tolist()
+    assert evidence.score == pytest.approx(gains.max(1) / (totals + 1))
     thresholds = np.array([shares[labels == k, k].mean() for k in range(4)])
-    above = np.where(shares >= thresholds, shares, -1)
-    # the paper compares with the best other class alone where several are above
-    best = np.argmax(np.where(np.arange(4) == labels[:, None], -1, shares), axis=1)
-    rows = np.arange(60)
-    expected = (above[rows, best] >= 0) & (above[rows, best] > above[rows, labels])
-    assert weigh_labels(votes_of(labels, counts)).off.tolist() == expected.tolist()
-    assert 0 < expected.sum() < 60
+    given, other = shares[np.arange(60), labels], shares[np.arange(60), gains.argmax(1)]
+    confident = (other >= thresholds[gains.argmax(1)]) & (gains.max(1) > 0)
+    confident &= (given < thresholds[labels]) | (given < other)
+    assert evidence.off.tolist() == confident.tolist()
+    assert 0 < confident.sum() < 60
 
 
 def test_a_weak_class_does_not_flood_the_list():
@@ -82,7 +95,7 @@ def test_images_without_views_are_no_part_of_the_ranking():
     assert evidence.ranking().tolist() == [0, 2]
     assert np.isnan(evidence.score[1])
     assert np.isnan(evidence.agreement[1])
-    assert evidence.score[0] == pytest.approx(-1)
+    assert evidence.score[0] == pytest.approx(-math.log(2) * 4 / 5)
 
 
 def test_confused_pairs_are_shares_of_the_given_class():

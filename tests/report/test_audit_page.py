@@ -61,7 +61,7 @@ def test_hostile_names_stay_text(tmp_path, read_page, check_page):
     assert name in page.text
 
 
-@pytest.mark.parametrize(("score", "bar"), [(-1, 0), (0, 0), (1, 0.5), (2, 1)])
-def test_bar_is_full_at_the_best_score(score, bar):
+@pytest.mark.parametrize(("score", "bar"), [(-1, 0), (0, 0), (1, 0.5), (2, 1), (3, 1)])
+def test_bar_is_full_from_two_on(score, bar):
     """What speaks for a label has none."""
     assert Suspect("a", "b", "c", score, 1, 0.0).bar == bar

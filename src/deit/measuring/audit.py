@@ -12,6 +12,8 @@ from deit.measuring.votes import Votes
 
 NO_CLASS = -1
 """Stands for the suggestion where no view decided against the given label."""
+CANDIDATES = 4
+"""Classes that are compared with the given label of each image."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -22,7 +24,7 @@ class LabelEvidence:
         labels: the given labels.
         views: views that count; images without any have nan below.
         agreement: share of them that decide for the given label, by weight.
-        suggested: the class that most speaks for instead; `NO_CLASS` where nothing does.
+        suggested: the other class that fits best; `NO_CLASS` where no view decided for any.
         suggested_share: its share of the mass.
         given_share: that of the given label: its mean probability, where probabilities were stored.
         confidence: mean confidence of the decisions; nan where it was not stored.
@@ -47,54 +49,52 @@ class LabelEvidence:
 
 
 def weigh_labels(votes: Votes) -> LabelEvidence:
-    """Score every image by the margin between its given label and the best other class.
+    """Score every image by how much better its votes fit another class than the given label.
 
     With ``s_ik`` the share of class k in the mass of image i, labelled ``y_i``:
 
-    * the threshold of class k is its mean self-confidence, ``t_k = mean of s_ik over i with
-      y_i = k``: Eq. 2 of confident learning (Northcutt, Jiang and Chuang, JAIR 70, 2021). A class
-      that the teacher is weak on has a low one.
-    * shares are drawn towards the mean ``m_jk`` of the images with label j as by one more view,
-      ``p_ik = (mass_ik + m_(y_i)k) / (total_i + 1)``: what two views say counts less than what
-      twenty say. The thresholds are not changed by it.
-    * the score is the normalised margin of that paper (section 3.2.2) with thresholds taken off and
-      its sign turned: ``score_i = (p_ik - t_k) - (p_iy - t_y)`` with y the given label and k the
-      class with the most mass besides. From -2, nothing speaks against the label, to 2.
-    * a label is off when ``s_ik >= t_k`` and not (``s_iy >= t_y`` and ``s_iy >= s_ik``), the
-      condition by which that paper's confident joint counts it as an error.
+    * the rates ``m_jk`` say how images labelled j are usually decided: the mean of ``s_ik`` over
+      them, drawn towards even shares as by one more image. A class that the teacher is weak on, or
+      takes for another one, has rates that say so: its images do not flood the list.
+    * the score is the logarithm of a likelihood ratio, in nats per view, of the model of Dawid and
+      Skene (Applied Statistics 28, 1979) in which each decision on an image of class j is drawn
+      from ``m_j``: ``score_i = max over j of sum_k mass_ik log(m_jk / m_(y_i)k) / (total_i + 1)``.
+      The 1 draws scores of few views towards 0. Above 0, the votes fit class j better.
+    * j goes through the `CANDIDATES` classes, other than the given one, that stand out most among
+      the votes: by ``s_ik`` over its mean of all images.
+    * a label is off when its score is above 0, ``s_ij >= t_j``, and not (``s_iy >= t_y`` and
+      ``s_iy >= s_ij``), with ``t_j`` the mean of ``s_ij`` over images labelled j: the condition by
+      which the confident joint of Northcutt, Jiang and Chuang (JAIR 70, 2021) counts errors.
 
-    Where no other class has mass, ``p_ik - t_k`` is -1.
+    Where every view was decided for the given label there is no j, and nothing speaks against the
+    label: the score is ``-log(classes) total_i / (total_i + 1)``.
     """
     images, classes = votes.images, votes.classes
     total = votes.total[images]
     shares = np.divide(votes.mass, total, out=np.zeros(len(images)), where=total > 0)
-    typical = _mean_by_label(votes, shares)
-    drawn = (votes.mass + typical) / (total + 1)
-    thresholds = np.zeros(votes.num_classes)
-    own = classes == votes.labels[images]
-    thresholds[classes[own]] = typical[own]
-    best = _best_other(votes)
+    rates = _Rates(votes, shares)
+    given_log = np.log(rates.at(votes.labels[images], classes))
+    best, gain = _best_candidate(votes, shares, rates, given_log)
     there = best >= 0
-    suggested = np.where(there, classes[best], NO_CLASS)
-    excess = np.where(there, drawn[best] - thresholds[suggested], -1.0)
-    share = np.where(there, shares[best], 0.0)
-    threshold = thresholds[votes.labels]
-    given = votes.on_given(shares)
-    given_drawn = _given_drawn(votes, thresholds)
+    suggested = np.where(there, classes[best], NO_CLASS).astype(np.int64)
+    gain = np.where(there, gain, -np.log(votes.num_classes) * votes.total)
+    score = gain / (votes.total + 1)
     seen = votes.total > 0
+    share, given = np.where(there, shares[best], 0.0), votes.on_given(shares)
+    thresholds = rates.thresholds()
+    threshold = thresholds[votes.labels]
     keeps = (given >= threshold) & (given >= share)
-    off = seen & there & (share >= thresholds[suggested]) & ~keeps
     decided = votes.per_image(votes.decided)
     return LabelEvidence(
         labels=votes.labels,
         views=votes.per_image(votes.views).astype(np.int64),
         agreement=_ratio(votes.on_given(votes.decided), decided),
-        suggested=suggested.astype(np.int64),
+        suggested=suggested,
         suggested_share=np.where(seen, share, np.nan),
         given_share=np.where(seen, given, np.nan),
         confidence=_ratio(votes.sure, decided),
-        score=np.where(seen, excess - (given_drawn - threshold), np.nan),
-        off=off,
+        score=np.where(seen, score, np.nan),
+        off=seen & there & (score > 0) & (share >= thresholds[suggested]) & ~keeps,
     )
 
 
@@ -142,34 +142,63 @@ def label_counts(votes: Votes) -> dict[tuple[int, int], int]:
     }
 
 
-def _mean_by_label(
-    votes: Votes, shares: Float64[np.ndarray, "pairs"]
-) -> Float64[np.ndarray, "pairs"]:
-    """For each pair (image, k), the mean share of k among the images with the image's label."""
-    labels = votes.labels[votes.images]
-    found, places = np.unique(labels * votes.num_classes + votes.classes, return_inverse=True)
-    sums = np.bincount(places, weights=shares, minlength=len(found))
-    seen = np.bincount(votes.labels[votes.total > 0], minlength=votes.num_classes)
-    return np.asarray((sums / np.maximum(seen[found // votes.num_classes], 1))[places])
+class _Rates:
+    """How images of a label are usually decided; kept for pairs of label and class that occur."""
+
+    def __init__(self, votes: Votes, shares: Float64[np.ndarray, "pairs"]) -> None:
+        self.num_classes = votes.num_classes
+        keys = votes.labels[votes.images] * self.num_classes + votes.classes
+        self._keys, places = np.unique(keys, return_inverse=True)
+        self._sums = np.bincount(places, weights=shares, minlength=len(self._keys))
+        seen = votes.labels[votes.total > 0]
+        self._counts = np.bincount(seen, minlength=self.num_classes)
+
+    def at(
+        self, labels: Int64[np.ndarray, "places"], classes: Int64[np.ndarray, "places"]
+    ) -> Float64[np.ndarray, "places"]:
+        """m of each label and class, above 0."""
+        even = 1 / self.num_classes
+        return np.asarray((self._sum(labels, classes) + even) / (self._counts[labels] + 1))
+
+    def thresholds(self) -> Float64[np.ndarray, "classes"]:
+        """Mean share of each class among the images that have it as label."""
+        own = np.arange(self.num_classes)
+        return np.asarray(self._sum(own, own) / np.maximum(self._counts, 1))
+
+    def _sum(
+        self, labels: Int64[np.ndarray, "places"], classes: Int64[np.ndarray, "places"]
+    ) -> Float64[np.ndarray, "places"]:
+        wanted = labels * self.num_classes + classes
+        places = np.minimum(np.searchsorted(self._keys, wanted), len(self._keys) - 1)
+        return np.where(self._keys[places] == wanted, self._sums[places], 0.0)
 
 
-def _given_drawn(
-    votes: Votes, thresholds: Float64[np.ndarray, "classes"]
-) -> Float64[np.ndarray, "images"]:
-    """p of the given label, of images too whose views never decided for it."""
-    mass = votes.on_given(votes.mass)
-    return np.asarray((mass + thresholds[votes.labels]) / (votes.total + 1))
-
-
-def _best_other(votes: Votes) -> Int64[np.ndarray, "images"]:
-    """The pair with the most mass besides the given label, for each image; -1 where none is."""
-    images = votes.images
-    others = np.flatnonzero((votes.classes != votes.labels[images]) & (votes.mass > 0))
-    order = others[np.lexsort((others, -votes.mass[others], images[others]))]
-    found, first = np.unique(images[order], return_index=True)
+def _best_candidate(
+    votes: Votes,
+    shares: Float64[np.ndarray, "pairs"],
+    rates: _Rates,
+    given_log: Float64[np.ndarray, "pairs"],
+) -> tuple[Int64[np.ndarray, "images"], Float64[np.ndarray, "images"]]:
+    """The pair whose class the votes of each image fit best, and by how many nats better; or -1."""
+    images, classes = votes.images, votes.classes
+    usual = np.bincount(classes, weights=shares, minlength=votes.num_classes)
+    lift = shares / np.maximum(usual[classes], np.finfo(float).tiny)
+    others = np.flatnonzero((classes != votes.labels[images]) & (votes.mass > 0))
+    order = others[np.lexsort((others, -lift[others], images[others]))]
+    rank = np.arange(len(order)) - np.searchsorted(images[order], images[order])
     best = np.full(len(votes.labels), -1, dtype=np.int64)
-    best[found] = order[first]
-    return best
+    gain = np.full(len(votes.labels), -np.inf)
+    for number in range(CANDIDATES):
+        pairs = order[rank == number]
+        candidate = np.full(len(votes.labels), -1, dtype=np.int64)
+        candidate[images[pairs]] = pairs
+        told = candidate[images] >= 0
+        fits = np.zeros(len(images))
+        rate = rates.at(classes[candidate[images[told]]], classes[told])
+        fits[told] = votes.mass[told] * (np.log(rate) - given_log[told])
+        found = np.where(candidate >= 0, votes.per_image(fits), -np.inf)
+        best, gain = np.where(found > gain, candidate, best), np.maximum(found, gain)
+    return best, gain
 
 
 def _ratio(
