@@ -36,7 +36,7 @@ def test_page_shows_every_list_and_needs_nothing_from_outside(tmp_path, read_pag
     for text in ("cat → dog", "1.50", "10 % of 10 agree", "90 % → 20 % of 12 views"):
         assert text in page.text
     assert "left:10.00%;top:20.00%;width:30.00%;height:40.00%" in page.html
-    assert "--share:0.750" in page.html  # the bar: 1.5 of 2
+    assert "--share:0.300" in page.html  # the bar: 1.5 of 5
     assert "foxcat3030.0 %" in page.rows()
     assert "2 images have no view" in page.text
 
@@ -61,7 +61,7 @@ def test_hostile_names_stay_text(tmp_path, read_page, check_page):
     assert name in page.text
 
 
-@pytest.mark.parametrize(("score", "bar"), [(-1, 0), (0, 0), (1, 0.5), (2, 1), (3, 1)])
-def test_bar_is_full_from_two_on(score, bar):
+@pytest.mark.parametrize(("score", "bar"), [(-1, 0), (0, 0), (1, 0.2), (5, 1), (6, 1)])
+def test_bar_is_full_from_five_on(score, bar):
     """What speaks for a label has none."""
     assert Suspect("a", "b", "c", score, 1, 0.0).bar == bar

@@ -52,7 +52,7 @@ def lost_objects(audit: Audit, top: int) -> list[LostObject]:
             excess=loss.excess,
             boxes=tuple(
                 (kept, *box)
-                for kept, boxes in ((True, loss.kept[:2]), (False, loss.lost[:4]))
+                for kept, boxes in ((True, loss.kept[:2]), (False, loss.lost[:3]))
                 for box in boxes.tolist()
             ),
         )

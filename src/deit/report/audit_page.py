@@ -7,9 +7,9 @@ from typing import Any
 
 from deit.report.page import write_page
 
-FULL_SCORE = 2.0
-"""The bar of a score is full from here on: a view is e**2, about 7, times as likely for the other
-class."""
+FULL_SCORE = 5.0
+"""The bar of a score is full from here on: each view is e**5, about 150, times as likely for the
+other class."""
 
 
 @dataclass(frozen=True, slots=True)
