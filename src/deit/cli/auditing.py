@@ -24,9 +24,9 @@ SHOWN = 15
 class AuditOptions:
     """Find likely wrong labels, objects that leave the crop, and classes that are confused.
 
-    Reads a teacher's stored decisions (`deit label`) on many views of each training image; nothing
-    is computed anew. A store for an audit is best recorded without mixing: mix.mixup=0
-    mix.cutmix=0.
+    Reads a teacher's stored decisions on many views of each training image (`deit label`).
+
+    A store for an audit is best recorded without mixing: mix.mixup=0 mix.cutmix=0.
     """
 
     data: Annotated[tyro.conf.Positional[str], metavar("DATA")]
@@ -64,19 +64,18 @@ def audit(arguments: Sequence[str]) -> int:
 
     console = Console()
     audited = audit_labels(options.labels, source=options.data, monitor=Monitor(console))
+    if options.csv:
+        write_csv(audited, options.csv)
+    if options.json:
+        write_json(options.json, summarise(audited, options.top))
+    page = write_page(audited, out, options.top)
     for line in (*_views_text(audited), *audited.notes, result_sentence(audited)):
         console.print(line, highlight=False, markup=False)
     for table in (suspect_table(audited), crop_table(audited), confusion_table(audited)):
         if table.row_count:
             console.print()
             console.print(table)
-    if options.csv:
-        write_csv(audited, options.csv)
-    if options.json:
-        write_json(options.json, summarise(audited, options.top))
-    page = write_page(audited, out, options.top)
-    console.print()
-    print(page)  # noqa: T201
+    print(f"\n{page}")  # noqa: T201
     return 0
 
 
