@@ -47,6 +47,7 @@ def test_wrong_use_is_refused_with_one_message(store, capsys, tmp_path):
         (["digits", "--labels", str(tmp_path / "no")], "holds no stored labels"),
         ([str(photos), "--labels", str(store)], "photos"),
         (["digits", "--labels", str(store), "--out", str(taken)], "exists already"),
+        (["digits", "--labels", str(store), "--out", str(taken / "file" / "x")], "file"),
         (["digits", "--labels", str(store), "--top", "0"], "--top 0"),
         (["digits", "--labels", str(store), "--csv", str(tmp_path / "no" / "a")], "cannot be"),
     ):

@@ -51,6 +51,14 @@ def test_empty_lists_are_said(tmp_path, read_page, check_page):
         assert text in page.text
 
 
+def test_an_image_without_picture_is_still_named(tmp_path, read_page, check_page):
+    """One that cannot be read any more."""
+    page = read_page(write(tmp_path, suspects=[Suspect("gone.jpg", "cat", "dog", 1.0, 4, 0.0)]))
+    check_page(page)
+    assert len(page.all("img")) == 1
+    assert "gone.jpg" in page.text
+
+
 def test_hostile_names_stay_text(tmp_path, read_page, check_page):
     """Class and file names come from folders of others."""
     name = '"><script>alert(1)</script>'

@@ -11,7 +11,7 @@ from rich.table import Table
 
 from deit.cli.options import metavar, parse
 from deit.cli.tables import check_least, check_writable
-from deit.errors import UserError
+from deit.run.folder import check_new, write_json
 
 if TYPE_CHECKING:
     from deit.programs.audit import Audit
@@ -53,13 +53,11 @@ def audit(arguments: Sequence[str]) -> int:
     out = (
         options.out or Path("audits") / f"{_stem(options.labels)}-{time.strftime('%Y%m%d-%H%M%S')}"
     )
-    if out.is_file() or (out.is_dir() and any(out.iterdir())):
-        raise UserError(f"--out {out} exists already", "a new folder", "choose another")
+    check_new(out)
     from rich.console import Console
 
     from deit.programs.audit import audit_labels
     from deit.programs.audit_files import result_sentence, summarise, write_csv, write_page
-    from deit.run.folder import write_json
     from deit.run.progress import Monitor
 
     console = Console()

@@ -9,6 +9,7 @@ import numpy as np
 
 from deit.data.images import BadImage
 from deit.data.names import printable
+from deit.errors import UserError
 from deit.measuring.audit import NO_CLASS, label_counts
 from deit.measuring.crops import MIN_VIEWS
 from deit.programs.audit import Audit
@@ -137,8 +138,14 @@ def write_page(audit: Audit, folder: Path, top: int = 50) -> Path:
     """Write ``audit.html`` into a folder, which is made, with the pictures of ``top`` images each.
 
     An image that cannot be read stands there without its picture.
+
+    Raises:
+        UserError: when the place cannot be written.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"{folder}: {error}", "a writable place", "choose another") from error
     source = audit.data.train
     places = {name: index for index, name in enumerate(source.names)}
 
