@@ -21,6 +21,7 @@ VERBS: dict[str, tuple[str, str]] = {
     ),
     "teacher": ("deit.cli.training:teacher", "train or adapt a network that can teach"),
     "label": ("deit.cli.labels:label", "store a teacher's decisions for later runs; verify them"),
+    "audit": ("deit.cli.auditing:audit", "find likely wrong labels with a teacher's decisions"),
     "evaluate": ("deit.cli.measuring:evaluate", "measure a model on a data set, head by head"),
     "benchmark": (
         "deit.cli.benchmarks:benchmark",

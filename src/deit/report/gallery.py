@@ -150,6 +150,12 @@ def confident_mistakes(
     return wrong[np.argsort(-confidence[wrong], kind="stable")][:limit]
 
 
+def embed_picture(image: UInt8[np.ndarray, "_ _ 3"]) -> tuple[str, bool]:
+    """An image as data URI for a page, and whether it is a small one; see `View`."""
+    suffix, content = _encode(image)
+    return _data_uri(suffix, content), suffix == ".png"
+
+
 def load_gallery(run: Path) -> Gallery:
     """What a run keeps; entries and pictures that are missing or broken are left out."""
     folder = run / "gallery"
@@ -230,5 +236,8 @@ def _load_mistake(folder: Path, entry: dict[str, Any]) -> Mistake:
 def _load_picture(folder: Path, name: str) -> tuple[str, bool]:
     """A picture of the gallery's own folder as data URI, and whether it is a small one."""
     path = folder / Path(name).name
-    data = base64.b64encode(path.read_bytes()).decode("ascii")
-    return f"data:{_TYPES[path.suffix]};base64,{data}", path.suffix == ".png"
+    return _data_uri(path.suffix, path.read_bytes()), path.suffix == ".png"
+
+
+def _data_uri(suffix: str, content: bytes) -> str:
+    return f"data:{_TYPES[suffix]};base64,{base64.b64encode(content).decode('ascii')}"
