@@ -12,7 +12,6 @@ from deit.recipes.recipe import distilled, override
 WRONG = {
     "no folder": (["label", "digits", "--teacher", "T"], "without --out"),
     "no teacher": (["label", "digits", "--out", "L"], "--teacher with a run folder"),
-    "resume": (["label", "digits", "--teacher", "T", "--out", "L", "--resume"], "kept"),
     "processes": (
         ["label", "digits", "--teacher", "T", "--out", "L", "--processes", "0"],
         "from 1",

@@ -10,23 +10,29 @@ import tyro
 
 from deit.cli.options import metavar, parse, recipe_fields, split_overrides
 from deit.cli.tables import check_least, check_writable
-from deit.cli.training import Distill, build_distilled
+from deit.cli.training import WithTeacher, build_distilled
 from deit.errors import UserError
 from deit.recipes.recipe import Recipe, load_recipe
 
 
 @dataclass(frozen=True, kw_only=True)
-class Label(Distill):
+class Label(WithTeacher):
     """Ask a teacher about every view of a run and store what it says, two bytes a view.
 
-    `deit distill DATA --teacher labels:DIR` then trains without the teacher, any number of
-    students. A command that was interrupted goes on when it is given again, or with --out DIR
-    alone. `deit label verify DIR` compares a store with its teacher.
+    `deit distill DATA --teacher labels:DIR` then trains any number of students without it.
+
+    A command that was interrupted goes on when it is given again, or with --out DIR alone.
+
+    `deit label verify DIR` compares a store with its teacher.
     """
+
+    out: Annotated[Path | None, metavar("DIR")] = None
+    """The store's folder: new, or one that was begun."""
+    resume: tyro.conf.Suppress[bool] = False  # no option of this verb: it always goes on
 
     top_k: Annotated[int | None, metavar("K")] = None
     """Also keep the probabilities of so many classes, the likeliest, which soft labels need."""
-    confidence: bool | None = None
+    confidence: bool = False
     """Also keep the probability of the decision."""
     processes: int = 1
     """Processes that share the work, each with a teacher of its own."""
@@ -69,7 +75,7 @@ def label(arguments: Sequence[str]) -> int:
     from deit.run.progress import Monitor
 
     monitor = Monitor(Console())
-    keep = {"top_k": options.top_k, "confidence": options.confidence}
+    keep = {"top_k": options.top_k, "confidence": options.confidence or None}
     if options.dry_run:
         print(estimate_labels(recipe, **keep, processes=options.processes, monitor=monitor))  # noqa: T201
         return 0
@@ -116,10 +122,6 @@ def _recipe(options: Label, overrides: dict[str, Any]) -> Recipe:
     """The recipe of the words; with --out alone, that of the store."""
     if options.out is None and not options.dry_run:
         raise UserError("deit label without --out", "--out DIR, the store's folder", "add it")
-    if options.resume:
-        raise UserError(
-            "--resume", "nothing: labels that are stored already are kept", "leave --resume out"
-        )
     kept = options.out / "recipe.yaml" if options.out else Path()
     stated = (options.data, options.recipe, options.config, options.teacher, options.model)
     if not any(stated) and kept.is_file():

@@ -35,11 +35,8 @@ class Train(RunOptions):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Distill(RunOptions):
-    """Train a DeiT that learns from the labels and from a teacher.
-
-    The teacher is frozen, sees the student's very pixels, and is measured beforehand.
-    """
+class WithTeacher(RunOptions):
+    """Options of every verb that asks a teacher."""
 
     teacher: Annotated[str | None, metavar("T")] = None
     """Run folder, weights file, timm:NAME, torchvision:NAME, hf:ID, onnx:FILE or labels:DIR;
@@ -53,6 +50,15 @@ class Distill(RunOptions):
     Left out: the recipe's; token where it has no teacher."""
     model: Annotated[str | None, metavar("NAME")] = None
     """Name of the student, for example deit_tiny_distilled_patch16_224."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Distill(WithTeacher):
+    """Train a DeiT that learns from the labels and from a teacher.
+
+    The teacher is frozen, sees the student's very pixels, and is measured beforehand.
+    """
+
     labels: Annotated[str | None, metavar("DIR")] = None
     """Label store beside the teacher: what it holds is read, the rest is asked and written there.
     (--teacher labels:DIR reads a complete one without any teacher.)"""
@@ -93,6 +99,8 @@ def distill(arguments: Sequence[str]) -> int:
     """`deit distill`."""
     words, overrides = split_overrides(arguments)
     options = parse(Distill, words, verb="distill", epilog=recipe_fields)
+    if options.labels is not None:
+        overrides = {"distillation.labels": options.labels} | overrides
     return carry_out(build_distilled(options, overrides), options)
 
 
@@ -128,15 +136,13 @@ def carry_out(recipe: Recipe, options: RunOptions) -> int:
     return 0
 
 
-def build_distilled(options: Distill, overrides: dict[str, Any]) -> Recipe:
+def build_distilled(options: WithTeacher, overrides: dict[str, Any]) -> Recipe:
     """The recipe of `deit distill`."""
     named: dict[str, Any] = {}
     if options.teacher is not None:
         named["distillation.teacher"] = options.teacher
     if options.kind is not None:
         named["distillation.kind"] = options.kind
-    if options.labels is not None:
-        overrides = {"distillation.labels": options.labels} | overrides
     if options.form is not None:
         named["distillation.token"] = options.form == "token"
     return build_recipe(
