@@ -1,6 +1,6 @@
 """Fine-tuning at another image size, with the teacher and with the true labels alone.
 
-Every run given is fine-tuned twice, by the commands of a user: `deit finetune RUN DATA --img-size N`
+Every run given is fine-tuned twice, by the commands of a user: `deit finetune RUN DATA --img-size`
 with and without `--teacher`. Runs of several seeds are compared in pairs.
 
     python benchmarks/finetune_resolution.py DATA RUN... --teacher T --img-size 48 \\
