@@ -124,10 +124,14 @@ def test_readme_does_what_it_says(reader):
     execute(markdown)
 
 
-@pytest.mark.parametrize("page", ["labels.md"])
+@pytest.mark.parametrize("page", ["labels.md", "audit.md", "finetuning.md"])
 def test_how_to_pages_do_what_they_say(reader, page):
-    """With a folder of photos and a teacher for them, as the README leaves them."""
+    """With a folder of photos and the runs that the README's first commands leave."""
     assert main(["teacher", "photos", "--out", "runs/teacher"]) == 0
+    if page == "finetuning.md":
+        distil = ["distill", "photos", "--teacher", "runs/teacher", "--out", "runs/distilled"]
+        assert main(["train", "photos", "--out", "runs/plain"]) == 0
+        assert main(distil) == 0
     execute((ROOT / "docs" / page).read_text(encoding="utf-8"))
 
 
