@@ -1,10 +1,16 @@
 """`deit label` and the options that read stored labels, as a user types them."""
 
 import json
+import os
+import signal
+import subprocess
+import sys
+import time
 
 import pytest
 
 from deit.cli.main import main
+from deit.distillation.label_store import LabelStore
 from deit.programs.record import record_labels
 from deit.recipes.book import get_recipe
 from deit.recipes.recipe import distilled, override
@@ -77,6 +83,31 @@ def test_labels_are_recorded_estimated_and_verified(good_teacher, tmp_path, monk
     file.write_bytes(file.read_bytes()[:-4] + b"\0\0\0\0")
     assert main(["label", "verify", "L"]) == 1
     assert "epoch-00001.labels is damaged" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("processes", ["1", pytest.param("2", marks=pytest.mark.long)])
+def test_ctrl_c_leaves_a_store_that_goes_on(good_teacher, tmp_path, processes):
+    """SIGINT to the whole process group, as a terminal sends it; exit code 75, and no traceback."""
+    words = ["label", "digits", "--teacher", str(good_teacher), "--recipe", "digits"]
+    words += ["--epochs", "400", "--out", "L", "--workers", "0", "--processes", processes]
+    command = [sys.executable, "-c", "import sys; from deit.cli.main import main; sys.exit(main())"]
+    running = subprocess.Popen(
+        [*command, *words],
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    file = tmp_path / "L" / "epoch-00002.labels"
+    while running.poll() is None and not file.exists():
+        time.sleep(0.05)
+    os.killpg(running.pid, signal.SIGINT)
+    said, complained = running.communicate(timeout=120)
+    assert running.returncode == 75, complained
+    assert "go on with: deit label --out L" in said
+    assert "Traceback" not in complained
+    assert LabelStore.open(tmp_path / "L").count(1) > 0
 
 
 def test_a_store_keeps_what_it_was_begun_with(good_teacher, tmp_path, monkeypatch, capsys):

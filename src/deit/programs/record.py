@@ -5,6 +5,7 @@ processes. Each writes into the one store; whatever ends them, the same command 
 """
 
 import multiprocessing
+import signal
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_EXCEPTION, Future, ProcessPoolExecutor, wait
@@ -320,7 +321,11 @@ def _fill_share(
     counts: Any,
     stopping: Any,
 ) -> None:
-    """The work of one process; it ends with the process that started it."""
+    """The work of one process; it ends with the process that started it.
+
+    Ctrl-C, which reaches every process of a terminal, is left to that process.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     torch.set_num_threads(1)
     parent = multiprocessing.parent_process()
     teacher = load_teacher(recipe, data, machine.resolve_device(recipe.run.device))
@@ -339,10 +344,8 @@ def _describe(rows: RowFormat, positions: int, recipe: Recipe) -> str:
     epochs = len(epochs_of_views(recipe))
     size = epochs * positions * rows.dtype.itemsize
     kept = "the decision" if not rows.top_k else f"the decision and {rows.top_k} probabilities"
-    return (
-        f"{epochs} epochs of {positions:,} views, {kept} in {rows.dtype.itemsize} bytes each: "
-        f"{size / 1e6:.1f} MB"
-    )
+    length = f"{epochs} epoch{'s' if epochs > 1 else ''} of {positions:,} views"
+    return f"{length}, {kept} in {rows.dtype.itemsize} bytes each: {size / 1e6:.1f} MB"
 
 
 def _estimate(steps: int, step_seconds: float, recipe: Recipe, processes: int) -> str:
