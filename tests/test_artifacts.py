@@ -217,7 +217,7 @@ def test_classes_written_in_another_way_are_matched_and_said(run):
     """Case decides nothing, and the person reads which names were taken for which."""
     names = ClassList(("Dog", "cat", "FOX"))
     classifier = load_classifier(run)
-    assert classifier.order_for(names) == (1, 0, 2)
+    assert classifier.match(names).places == (1, 0, 2)
     assert any("Dog = dog, FOX = fox" in note for note in load_teacher(run, names).notes)
     assert any("Dog = dog" in note for note in classifier.for_classes(names).notes)
 
@@ -226,7 +226,7 @@ def test_model_without_names_must_have_as_many_classes(tmp_path):
     """Equal counts are taken to be in the same order; others are refused."""
     save(tmp_path / "a.safetensors", classes=None)
     classifier = load_classifier(tmp_path)
-    assert classifier.order_for(ClassList(("a", "b", "c"))) == (0, 1, 2)
+    assert classifier.match(ClassList(("a", "b", "c"))).places == (0, 1, 2)
     with pytest.raises(UserError, match="3 classes without names, the data has 2"):
         build_teacher(classifier, ClassList(("a", "b")))
 

@@ -87,9 +87,9 @@ def test_imagenet_teacher_takes_folders_named_in_words():
     """A teacher of 1000 classes teaches three of them, called as people call them."""
     classifier = load_zoo_classifier("timm:test_resnet.r160_in1k", pretrained=False)
     words = ClassList(("Tinca_tinca", "golden retriever", "great-white-shark"))
-    assert classifier.order_for(words) == (0, 207, 2)
+    assert classifier.match(words).places == (0, 207, 2)
     with pytest.raises(UserError) as caught:
-        classifier.order_for(ClassList(("tench", "okapi", "crane")))
+        classifier.match(ClassList(("tench", "okapi", "crane")))
     assert "n02012849 (crane), n03126707 (crane)" in caught.value.given
     assert "does not know these classes of the data: okapi" in caught.value.given
     assert "deit teacher DATA --arch" in caught.value.todo

@@ -96,6 +96,12 @@ def load_classifier(spec: str | Path, *, which: str = "best") -> Classifier:
         return _load_ours(_weights_in(folder, which))
     if path.is_file() and (path.parent / "model.json").is_file():
         return _load_ours(path)
+    if (path / "store.json").is_file():
+        raise UserError(
+            f"{path} holds stored labels, no model",
+            _ALLOWED,
+            f"as a teacher it is called labels:{path}",
+        )
     if (path / "recipe.yaml").is_file():
         raise UserError(
             f"{path} is a run without weights", "a run that was evaluated once", "resume the run"

@@ -3,6 +3,7 @@
 import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from jaxtyping import Float
@@ -53,17 +54,18 @@ class Classifier:
         if self.classes is not None:
             return match_classes(classes.names, self.classes, self.name)
         if self.num_classes != len(classes):
+            beside = Path(self.name).with_suffix(".json")
+            name_them = (
+                f'name them in the order of its logits: {{"classes": [...]}} in {beside}; or '
+            )
             raise UserError(
                 f"{self.name} has {self.num_classes} classes without names, the data has "
                 f"{len(classes)}",
-                "as many as the data has",
-                "take a model of these classes; `deit teacher DATA` trains one",
+                "as many as the data has, or names to find the data's among",
+                (name_them if self.name.endswith(".onnx") else "")
+                + "take a model of these classes; `deit teacher DATA` trains one",
             )
         return Match(tuple(range(len(classes))))
-
-    def order_for(self, classes: ClassList) -> tuple[int, ...]:
-        """Where the logit of each of ``classes`` stands among this model's logits; see `match`."""
-        return self.match(classes).places
 
     def for_classes(self, classes: ClassList) -> "Classifier":
         """The same model with its logits in the order of ``classes``; see `match`."""

@@ -4,6 +4,7 @@ Everything here is trivial in a single process: nothing has to be started first.
 program that calls ``torch.distributed.init_process_group`` makes it real.
 """
 
+import os
 from collections.abc import Mapping
 from typing import overload
 
@@ -63,3 +64,10 @@ def sum_integers(
 
 def _is_distributed() -> bool:
     return dist.is_available() and dist.is_initialized()
+
+
+def available_cores() -> int:
+    """Cores that this process may use, which in a container are fewer than the machine's."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1

@@ -88,6 +88,13 @@ def load_onnx_classifier(path: Path) -> Classifier:
     sidecar = path.with_suffix(".json")
     told = read_mapping(sidecar) if sidecar.is_file() else network.metadata
     where = str(sidecar if sidecar.is_file() else path)
+    stray = sorted(told.keys() - {"classes", "preprocess"})
+    if stray:
+        raise UserError(
+            f"{where}: {stray[0]!r}",
+            '{"classes": [...], "preprocess": {"mean": [...], "std": [...], "image_size": ...}}',
+            did_you_mean(stray[0], ("classes", "preprocess")) or "put it under preprocess",
+        )
     choice = mapping(told.get("preprocess", {}), f"{where}: preprocess")
     notes = []
     if not {"mean", "std"} <= choice.keys():

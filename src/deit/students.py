@@ -11,12 +11,12 @@ from typing import Any, Literal
 import torch
 
 from deit.distillation.config import LABELS
+from deit.distributed import available_cores
 from deit.errors import RunError, UserError, did_you_mean
 from deit.programs.record import Recorded, record_labels
 from deit.programs.train import TrainResult, train
 from deit.recipes.recipe import Recipe, distilled, plain
 from deit.report.run_report import write_report
-from deit.run import machine
 
 Say = Callable[[str], None]
 
@@ -103,7 +103,7 @@ def train_students(
     plain_ones = [method for method in methods if method.kind is None]
     distilled_ones = [method for method in methods if method.kind is not None]
     num_jobs = len(seeds) * len(methods)
-    workers = min(2 if torch.cuda.is_available() else machine.available_cores(), num_jobs)
+    workers = min(2 if torch.cuda.is_available() else available_cores(), num_jobs)
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(workers, mp_context=context, initializer=_one_thread) as pool:
 

@@ -129,7 +129,8 @@ def test_the_votes_of_several_stores_count(tmp_path):
         stores.append(store)
     votes = {"majority": [1, 1], "mean": [0, 1]}
     for vote, expected in votes.items():
-        config = DistillationConfig.of_paper("hard", teacher="labels:a,labels:b", vote=vote)
+        names = "labels:a,labels:b,labels:c"
+        config = DistillationConfig.of_paper("hard", teacher=names, vote=vote)
         answers = make_answers(config, tmp_path)
         answers.stores = stores
         assert answers.on(make_batch(0, 2)).tolist() == expected

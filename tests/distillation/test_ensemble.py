@@ -6,7 +6,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from torch import nn
 
-from deit.distillation.ensemble import Ensemble, majority_scores, mean_logits
+from deit.distillation.ensemble import Ensemble, log_mean_probabilities, majority_scores
 from deit.distillation.teacher import Teacher
 from deit.errors import UserError
 
@@ -58,8 +58,8 @@ def test_mean_is_the_mean_of_what_the_members_say_alone():
 def test_mean_is_finite_where_one_member_is_certain():
     """A probability of 0 in float32 does not make a logarithm of minus infinity of the mean."""
     certain = torch.tensor([[[0.0, 500.0]], [[0.0, 0.0]]])
-    torch.testing.assert_close(mean_logits(certain).exp(), torch.tensor([[0.25, 0.75]]))
-    assert mean_logits(torch.tensor([[[0.0, 500.0]]]).repeat(2, 1, 1)).isfinite().all()
+    torch.testing.assert_close(log_mean_probabilities(certain).exp(), torch.tensor([[0.25, 0.75]]))
+    assert log_mean_probabilities(torch.tensor([[[0.0, 500.0]]]).repeat(2, 1, 1)).isfinite().all()
 
 
 @given(st.integers(2, 40).flatmap(lambda n: st.lists(st.integers(0, 4), min_size=n, max_size=n)))
@@ -75,7 +75,7 @@ def test_majority_decides_as_counting_does(decisions: list[int]) -> None:
 def test_a_majority_can_outvote_the_most_certain():
     """Two hesitating members against one that is sure: the mean follows the one, the vote not."""
     answers = torch.tensor([[[20.0, 0.0]], [[0.0, 0.5]], [[0.0, 0.5]]])
-    assert mean_logits(answers).argmax(-1).item() == 0
+    assert log_mean_probabilities(answers).argmax(-1).item() == 0
     assert majority_scores(answers).argmax(-1).item() == 1
 
 

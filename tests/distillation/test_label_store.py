@@ -53,7 +53,7 @@ def test_what_was_written_is_read_back(tmp_path, rows):
         assert filled.all()
         assert held.tobytes() == written[order].tobytes()
         store.flush()
-    assert LabelStore.open(tmp_path).check() == []
+    assert LabelStore.open(tmp_path).check() == {}
     assert store.epochs == [2]
 
 
@@ -146,7 +146,7 @@ def test_an_epoch_that_grows_is_sealed_anew(tmp_path):
     longer.write(0, np.arange(256, POSITIONS), answers(rows, POSITIONS)[256:])
     assert not (tmp_path / "epoch-00000.json").exists()
     longer.flush()
-    assert LabelStore.open(tmp_path).check() == []
+    assert LabelStore.open(tmp_path).check() == {}
     assert LabelStore.open(tmp_path).count(0) == POSITIONS
 
 
@@ -200,7 +200,7 @@ def test_processes_that_write_the_same_store_leave_it_whole(tmp_path):
     for writer in writers:
         writer.join()
     store = LabelStore.open(tmp_path)
-    assert store.check() == []
+    assert store.check() == {}
     expected = answers(FORMATS["everything"], POSITIONS)
     for epoch in range(3):
         held, filled = store.read(epoch, np.arange(POSITIONS))

@@ -410,7 +410,7 @@ def test_near_chance_is_the_margin_and_the_binomial_test(count):
     for correct in range(count + 1):
         examined = Examination(teacher="t", correct=correct, count=count, chance=0.1)
         p = binomtest(correct, count, 0.1, alternative="greater").pvalue
-        assert examined.is_near_chance == (correct / count <= 0.19 or p >= 1e-6)
+        assert examined.fails_chance(Thresholds()) == (correct / count <= 0.19 or p >= 1e-6)
 
 
 def test_sample_too_small_for_a_test_is_passed_with_a_note():

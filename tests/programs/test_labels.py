@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from deit.distillation.label_store import LabelStore
 from deit.errors import UserError
@@ -109,7 +111,7 @@ def test_a_bank_shows_the_same_views_with_the_same_labels_again(busy_recipe, tmp
 def test_students_of_several_seeds_share_the_views_of_one_store(busy_recipe, store, tmp_path):
     """With view_seed they read it; without, they are told to."""
     recipe = from_store(busy_recipe, store, seed=7)
-    with pytest.raises(UserError, match=r"view_seed: 0 then, 7 now[\s\S]*--view_seed 0"):
+    with pytest.raises(UserError, match=r"view_seed: 0 then, 7 now[\s\S]*--view-seed 0"):
         train(recipe, tmp_path / "refused")
     recipe = override(recipe, {"view_seed": 0})
     one = train(recipe, tmp_path / "one").path
@@ -129,13 +131,34 @@ def test_soft_labels_of_a_store_train_as_the_run_that_filled_it(busy_recipe, tmp
     assert train(hard, tmp_path / "hard").state == "finished"
 
 
-def test_two_stores_vote(busy_recipe, store, tmp_path):
-    """Two that agree decide as one; class-token form as well as the token."""
+def test_three_stores_vote(busy_recipe, store, tmp_path):
+    """Three that agree decide as one; class-token form as well as the token."""
     recipe = distilled(busy_recipe, "x", "hard", token=False)
+    stores = [shutil.copytree(store, tmp_path / str(number)) for number in range(3)]
     alone = train(from_store(recipe, store), tmp_path / "alone").path
-    vote = {"distillation.vote": "majority"}
-    both = train(from_store(recipe, store, store, **vote), tmp_path / "both").path
-    assert_same_tensors(final_tensors(both), final_tensors(alone))
+    names = ",".join(f"labels:{copy}" for copy in stores)
+    vote = {"distillation.teacher": names, "distillation.vote": "majority"}
+    together = train(override(recipe, vote), tmp_path / "together").path
+    assert_same_tensors(final_tensors(together), final_tensors(alone))
+    told = json.loads((together / "result.json").read_text())["teacher"]
+    assert len(told["members"]) == 3
+
+
+def test_resume_with_another_teacher_is_refused(busy_recipe, store, teacher_run, tmp_path):
+    """Weights that changed under the same name, and labels of another teacher."""
+    teacher = shutil.copytree(teacher_run, tmp_path / "teacher")
+    for name, begun in {
+        "asked": override(busy_recipe, {"distillation.teacher": str(teacher)}),
+        "stored": from_store(busy_recipe, store),
+    }.items():
+        train(begun, tmp_path / name, stop_step=3)
+        best = teacher / "weights/best.safetensors"
+        save_file({key: 1.001 * value for key, value in load_file(best).items()}, best)
+        header = json.loads((store / "store.json").read_text())
+        header["identity"]["teacher"]["model"]["sha256"] = name
+        (store / "store.json").write_text(json.dumps(header))
+        with pytest.raises(UserError, match=r"--resume with changed data[\s\S]*teacher.*model"):
+            train(begun, tmp_path / name, resume=True)
 
 
 CHANGED = {
@@ -175,17 +198,20 @@ def test_pixels_that_changed_under_the_same_settings_are_found(
         return np.clip(plain(*arguments).astype(np.int16) + 1, 0, 255).astype(np.uint8)
 
     monkeypatch.setattr(loader_module, "render_view", brighter)
-    with pytest.raises(UserError, match=r"pixels: [\s\S]*an image was changed under its name"):
+    with pytest.raises(
+        UserError, match=r"pixels: not the same[\s\S]*an image was changed under its name"
+    ):
         train(from_store(busy_recipe, store), tmp_path / "run")
 
 
 def test_another_teacher_may_not_write_into_a_store(busy_recipe, store, teacher_run, tmp_path):
     """Nor the same one under another arithmetic; the same weights elsewhere may."""
-    other = override(
-        busy_recipe, {"distillation.teacher": str(teacher_run / "weights/ema.safetensors")}
-    )
-    with pytest.raises(UserError, match=r"teacher.model\S*: .* then"):
-        record_labels(other, store)
+    average = {
+        "distillation.teacher": str(teacher_run / "weights/ema.safetensors"),
+        "distillation.min_teacher_accuracy": 0.1,
+    }
+    with pytest.raises(UserError, match=r"teacher.model\S*: not the same"):
+        record_labels(override(busy_recipe, average), store)
     same = override(
         busy_recipe, {"distillation.teacher": str(teacher_run / "weights/best.safetensors")}
     )
@@ -217,7 +243,9 @@ def test_verify_agrees_with_the_teacher_and_finds_what_does_not(busy_recipe, sto
     file, seal = store / "epoch-00001.labels", store / "epoch-00001.json"
     labels = np.fromfile(file, dtype="<u2")
     ((labels + 1) % 10).astype("<u2").tofile(file)
-    assert "epoch-00001.labels is damaged" in verify_labels(store).damaged[0]
+    found = verify_labels(store, views=10_000)
+    assert "epoch-00001.labels is damaged" in found.damaged[0]
+    assert (found.views, found.equal) == (400, 400), "the other epochs are compared all the same"
     seal.unlink()
     verified = verify_labels(store, views=10_000)
     assert verified.equal == 400

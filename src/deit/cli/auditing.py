@@ -61,7 +61,8 @@ def audit(arguments: Sequence[str]) -> int:
     from deit.run.progress import Monitor
 
     console = Console()
-    audited = audit_labels(options.labels, source=options.data, monitor=Monitor(console))
+    labels = Path(str(options.labels).removeprefix("labels:"))
+    audited = audit_labels(labels, source=options.data, monitor=Monitor(console))
     if options.csv:
         write_csv(audited, options.csv)
     if options.json:
@@ -73,7 +74,9 @@ def audit(arguments: Sequence[str]) -> int:
         if table.row_count:
             console.print()
             console.print(table)
-    print(f"\n{page}")  # noqa: T201
+    for path in (page, options.csv, options.json):
+        if path is not None:
+            print(path)  # noqa: T201
     return 0
 
 

@@ -28,6 +28,8 @@ class Label(WithTeacher):
 
     out: Annotated[Path | None, metavar("DIR")] = None
     """The store's folder: new, or one that was begun."""
+    dry_run: bool = False
+    """Only tell how large the store would be, and how long it would take."""
     resume: tyro.conf.Suppress[bool] = False  # no option of this verb: it always goes on
 
     top_k: Annotated[int | None, metavar("K")] = None
@@ -127,5 +129,12 @@ def _recipe(options: Label, overrides: dict[str, Any]) -> Recipe:
     if not any(stated) and kept.is_file():
         from deit import config
 
-        return config.override(load_recipe(kept), options.changes() | overrides)
+        changes = {"schedule.warmup_epochs": 0, **options.changes(), **overrides}
+        return config.override(load_recipe(kept), changes)  # a warm-up changes no label
+    if options.out is not None and not any(stated):
+        raise UserError(
+            f"{options.out} holds no stored labels yet",
+            "DATA and --teacher, to begin a store",
+            "give the whole command: `deit label DATA --teacher T --out DIR`",
+        )
     return build_distilled(options, overrides)

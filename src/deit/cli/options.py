@@ -48,6 +48,8 @@ class RunOptions:
     """Short for recipe.batch_size."""
     seed: Annotated[str | None, metavar("N")] = None
     """Short for recipe.seed."""
+    view_seed: Annotated[str | None, metavar("N")] = None
+    """Short for recipe.view_seed: the seed of order, views and mixing alone."""
     workers: Annotated[str | None, metavar("N")] = None
     """Short for recipe.run.workers."""
     device: Annotated[str | None, metavar("NAME")] = None
@@ -59,6 +61,7 @@ class RunOptions:
             "epochs": self.epochs,
             "batch_size": self.batch_size,
             "seed": self.seed,
+            "view_seed": self.view_seed,
             "run.workers": self.workers,
             "run.device": self.device,
         }

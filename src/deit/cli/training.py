@@ -12,7 +12,7 @@ from deit.cli.adaptation import find_start, is_zoo, with_stated_weights
 from deit.cli.options import RunOptions, metavar, parse, recipe_fields, split_overrides
 from deit.cli.recipes import find_recipe, missing_parts
 from deit.cli.tables import accuracy_table
-from deit.distillation.config import DistillationConfig
+from deit.distillation.config import LABELS, DistillationConfig
 from deit.errors import UserError
 from deit.model.variants import VisionTransformerConfig, ZooConfig, named_config
 from deit.recipes import book
@@ -276,10 +276,11 @@ def with_teacher(recipe: Recipe, stated: Mapping[str, Any]) -> Recipe:
     name = stated.get("distillation.teacher") or before.teacher
     if not name:
         raise UserError(
-            "deit distill without a teacher",
+            "no teacher given",
             "--teacher with a run folder, timm:NAME, torchvision:NAME, hf:ID or onnx:FILE",
             "`deit teacher DATA` trains one",
         )
+    before = _without_other_teacher(before, name)
     kind = stated.get("distillation.kind")
     if kind not in ("soft", "hard"):
         kind = before.kind if before.needs_teacher else "hard"
@@ -294,6 +295,24 @@ def with_teacher(recipe: Recipe, stated: Mapping[str, Any]) -> Recipe:
         )
     network = with_second_token(recipe.model, "distillation" if token else "none")
     return dataclasses.replace(recipe, model=network, distillation=distillation)
+
+
+def _without_other_teacher(before: DistillationConfig, name: str) -> DistillationConfig:
+    """The settings before, without those that only belonged to the teacher of then."""
+    if name == before.teacher:
+        return before
+    cleared: dict[str, Any] = {
+        "teacher": name,
+        "labels": "",
+        "top_k": 0,
+        "teacher_size": 0,
+        "vote": "mean",
+    }
+    if LABELS not in name and "," not in name:
+        cleared["teacher_size"] = before.teacher_size
+    if "," in name:
+        cleared["vote"] = before.vote
+    return dataclasses.replace(before, **cleared) if before.needs_teacher else before
 
 
 def _with_model(recipe: Recipe, name: str) -> Recipe:

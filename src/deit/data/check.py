@@ -5,7 +5,6 @@ learns a wrong label. So they are found first, in threads (decoding lets other t
 and left out only if the user says so.
 """
 
-import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -19,6 +18,7 @@ from deit.data.classes import listed
 from deit.data.dataset import DataSet, Selection, Source, count_images, read_size
 from deit.data.images import BadImage
 from deit.data.names import stable_hash
+from deit.distributed import available_cores
 from deit.errors import UserError
 
 Progress = Callable[[int, int], None]
@@ -202,7 +202,7 @@ def _in_threads(
     An interruption, or an error in ``tick``, drops what has not begun.
     """
     chunks = [indices[start : start + _CHUNK].tolist() for start in range(0, len(indices), _CHUNK)]
-    pool = ThreadPoolExecutor(threads or _available_cores())
+    pool = ThreadPoolExecutor(threads or available_cores())
     results: list[Result] = []
     try:
         for chunk in pool.map(lambda chunk: [work(index) for index in chunk], chunks):
@@ -223,10 +223,3 @@ def _ticker(progress: Progress | None, total: int) -> Callable[[int], None]:
             progress(done, total)
 
     return tick
-
-
-def _available_cores() -> int:
-    """Cores this process may use, which in a container are fewer than the machine's."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1

@@ -57,10 +57,7 @@ def match_classes(names: Sequence[str], known: ClassList, whose: str) -> Match:
     """
     if all(name in known for name in names):
         return Match(tuple(known.index(name) for name in names))
-    by_spelling: dict[str, set[int]] = {}
-    for place, name in enumerate(known.names):
-        for spelling in spellings(name):
-            by_spelling.setdefault(spelling, set()).add(place)
+    by_spelling = _by_spelling(known)
     found: dict[str, int] = {}
     unknown, unclear = [], []
     for name in names:
@@ -82,6 +79,20 @@ def match_classes(names: Sequence[str], known: ClassList, whose: str) -> Match:
     )
 
 
+def find_classes(names: Sequence[str], known: ClassList) -> tuple[int | None, ...]:
+    """Like `match_classes`, with None for a class that has no partner or no single one.
+
+    >>> find_classes(["Red_Fox", "cow"], ClassList(("cat", "red fox")))
+    (1, None)
+    """
+    missing = any(name not in known for name in names)
+    by_spelling = _by_spelling(known) if missing else {}
+    places = [{known.index(name)} if name in known else _found(name, by_spelling) for name in names]
+    uses = Counter(min(found) for found in places if len(found) == 1)
+    single = (min(found) if len(found) == 1 else None for found in places)
+    return tuple(place if place is not None and uses[place] == 1 else None for place in single)
+
+
 def spellings(name: str) -> frozenset[str]:
     """The normal forms under which a class may be found, its own among them.
 
@@ -98,6 +109,15 @@ def spellings(name: str) -> frozenset[str]:
     if not _WORDNET_ID.fullmatch(own):
         return frozenset({own})
     return frozenset({own, *(word for word in _words_of(own) if len(_classes_called(word)) == 1)})
+
+
+def _by_spelling(known: ClassList) -> dict[str, set[int]]:
+    """The places of the classes that a spelling may mean."""
+    places: dict[str, set[int]] = {}
+    for place, name in enumerate(known.names):
+        for spelling in spellings(name):
+            places.setdefault(spelling, set()).add(place)
+    return places
 
 
 def normal_form(name: str) -> str:

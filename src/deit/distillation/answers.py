@@ -18,7 +18,7 @@ from deit.distillation.label_rows import RowFormat, Rows
 from deit.distillation.label_store import LabelStore
 from deit.distillation.loss import TeacherAnswer
 from deit.distillation.teacher import Teacher
-from deit.errors import UserError
+from deit.errors import RunError, UserError
 from deit.tensors import TrainBatch
 
 
@@ -100,7 +100,15 @@ class Answers:
             if wanted[first]
         ]
         self.asked += int(wanted.sum())
-        return torch.cat(answers)
+        logits = torch.cat(answers)
+        if not logits.isfinite().all():
+            places = batch.positions[torch.from_numpy(wanted)][~logits.isfinite().all(-1).cpu()]
+            raise RunError(
+                f"teacher {self.teacher.name} answers with numbers that are not finite at "
+                f"positions {places.tolist()[:8]} of epoch {batch.epoch}\n"
+                "  to do:   ask it in float32 (run.precision), and check its weights"
+            )
+        return logits
 
     def _firsts(self, count: int) -> range:
         return range(0, count, self.group)
@@ -130,8 +138,8 @@ def check_rows(config: DistillationConfig, stores: Sequence[LabelStore]) -> None
                 raise UserError(
                     f"{store.path} holds decisions only, and the mean of several teachers needs "
                     "probabilities",
-                    "stores that were recorded with --top-k, or distillation.vote = majority",
-                    "let the decisions vote: --distillation.vote majority",
+                    "stores that were recorded with --top-k; or the majority of three or more",
+                    "record them with --top-k, or set --distillation.vote majority for three",
                 )
     for store in stores:
         require_rows(config, store.header.rows, str(store.path))
@@ -167,7 +175,7 @@ def _read(store: LabelStore, epoch: int, positions: Int64[np.ndarray, "batch"]) 
         raise UserError(
             f"{store.path}: epoch {epoch} has no label for {int((~filled).sum())} views of a batch",
             "stored labels for every view of the run",
-            f"fill them: `deit label --out {store.path} --resume`, or name the teacher besides: "
+            f"fill them: `deit label --out {store.path}`, or name the teacher besides: "
             f"--teacher T --labels {store.path}",
         )
     return rows

@@ -133,7 +133,7 @@ class DistillationConfig:
         >>> DistillationConfig(kind="hard", teacher="labels:a,labels:b").stored
         ('a', 'b')
         """
-        names = self.teacher.split(",")
+        names = [name.strip() for name in self.teacher.split(",")]
         if not all(name.startswith(LABELS) for name in names):
             return ()
         return tuple(name.removeprefix(LABELS) for name in names)
@@ -153,12 +153,14 @@ class DistillationConfig:
                 "1 or more where soft labels are stored: decisions hold no probabilities",
                 "set --distillation.top_k 10, for example",
             )
+        if len(set(self.stored)) < len(self.stored):
+            raise _refusal("teacher", self.teacher, "each store once", "leave out the second")
         if LABELS in self.teacher and not self.stored:
             raise _refusal(
                 "teacher",
                 self.teacher,
-                "stored labels for all of the teachers, or for none",
-                "record the others too with `deit label`",
+                "stored labels for all of the teachers, or for none; no comma in a folder's name",
+                "record the others too with `deit label`, or rename the folder",
             )
 
     def _check_vote(self) -> None:
@@ -167,9 +169,10 @@ class DistillationConfig:
         if self.vote == "majority" and self.kind == "soft":
             allowed = "mean with distillation.kind = 'soft': votes are no probabilities"
             raise _refusal("vote", self.vote, allowed, "use the mean, or hard labels")
-        if self.vote != "mean" and self.teacher and "," not in self.teacher:
-            allowed = f"mean with the one teacher {self.teacher}, where nothing is to be counted"
-            raise _refusal("vote", self.vote, allowed, "name several teachers: --teacher A,B")
+        voters = self.teacher.count(",") + 1
+        if self.vote != "mean" and self.teacher and voters < 3:
+            allowed = f"mean with {voters} of them: of two, the first would decide every tie alone"
+            raise _refusal("vote", self.vote, allowed, "name three teachers or more, or take mean")
 
     def _require_default(self, name: str) -> None:
         default = {field.name: field.default for field in fields(self)}[name]

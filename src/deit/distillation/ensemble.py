@@ -65,7 +65,7 @@ class Ensemble(Teacher):
         answers = torch.stack(
             [member.logits(images, student_mean, student_std) for member in self.members]
         )  # [members, batch, classes]
-        return mean_logits(answers) if self.vote == "mean" else majority_scores(answers)
+        return log_mean_probabilities(answers) if self.vote == "mean" else majority_scores(answers)
 
     def with_normalisation(self, mean: Sequence[float], std: Sequence[float]) -> "Ensemble":
         """The same models, each under another normalisation; the weights are shared."""
@@ -88,13 +88,13 @@ class Ensemble(Teacher):
         return changed
 
 
-def mean_logits(
+def log_mean_probabilities(
     answers: Float[Tensor, "members batch classes"],
 ) -> Float[Tensor, "batch classes"]:
     """The logarithm of the mean of the members' probabilities, finite where one would be 0.
 
     >>> answers = torch.tensor([[[0.2, 0.8]], [[0.6, 0.4]]]).log()
-    >>> [round(value, 4) for value in mean_logits(answers).exp()[0].tolist()]
+    >>> [round(value, 4) for value in log_mean_probabilities(answers).exp()[0].tolist()]
     [0.4, 0.6]
     """
     return answers.float().log_softmax(-1).logsumexp(0) - math.log(len(answers))

@@ -18,6 +18,7 @@ import fcntl
 import hashlib
 import json
 import os
+import re
 import tempfile
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
@@ -94,7 +95,7 @@ class LabelStore:
             with _locked(path):
                 if not (path / "store.json").exists():
                     text = json.dumps(header.to_json(), indent=1) + "\n"
-                    _write_whole(path / "store.json", text.encode())
+                    write_whole(path / "store.json", text.encode())
         except OSError as error:
             raise UserError(f"{path}: {error}", "a writable place", "choose another") from error
         return cls.open(path, length)
@@ -159,10 +160,10 @@ class LabelStore:
             rows: from `RowFormat.encode`.
         """
         stored = self._open_for_writing(epoch)
-        new = ~self.header.rows.filled(stored[positions])
-        if not new.any():
-            return
         with _locked(self.path):
+            new = ~self.header.rows.filled(stored[positions])
+            if not new.any():
+                return
             self._seal(epoch).unlink(missing_ok=True)
             places = positions[new]
             for name in reversed(self.header.rows.dtype.names or ()):  # the label last: it counts
@@ -181,17 +182,17 @@ class LabelStore:
                 with _locked(self.path):
                     stored.flush()
                     seal = {"sha256": _sha256(stored), "rows": self.length}
-                    _write_whole(self._seal(epoch), (json.dumps(seal) + "\n").encode())
+                    write_whole(self._seal(epoch), (json.dumps(seal) + "\n").encode())
                 del self._writing[epoch]
 
-    def check(self) -> list[str]:
-        """What is wrong with the files of the store, one sentence each; reads all of them."""
-        problems = []
+    def check(self) -> dict[int, str]:
+        """What is wrong with the files of damaged epochs; reads all of them."""
+        problems = {}
         for epoch in self.epochs:
             try:
                 LabelStore(self.path, self.header, self.length).count(epoch)
             except RunError as error:
-                problems.append(str(error))
+                problems[epoch] = str(error)
         return problems
 
     def num_bytes(self) -> int:
@@ -226,7 +227,7 @@ class LabelStore:
     def _create_epoch(self, epoch: int) -> None:
         with _locked(self.path):
             if not self._file(epoch).exists():
-                _write_whole(
+                write_whole(
                     self._file(epoch), self.header.rows.empty(self.header.positions).tobytes()
                 )
 
@@ -275,12 +276,17 @@ def differences(then: Any, now: Any, where: str = "") -> list[str]:
         ]
     if then == now:
         return []
+    if all(isinstance(value, str) and _DIGEST.fullmatch(value) for value in (then, now)):
+        return [f"{where}: not the same"]
     return [f"{where}: {_short(then)} then, {_short(now)} now"]
+
+
+_DIGEST = re.compile(r"[0-9a-f]{64}")  # says nothing to a person
 
 
 def _short(value: Any) -> str:
     text = "nothing" if value is None else json.dumps(value)
-    return text if len(text) <= 60 else f"{text[:57]}..."
+    return text if len(text) <= 60 else f"{text[:57]} ..."
 
 
 def _sha256(rows: Rows) -> str:
@@ -289,17 +295,22 @@ def _sha256(rows: Rows) -> str:
 
 def _foreign_files(path: Path) -> Iterator[Path]:
     """Files that no store has."""
-    return (file for file in path.iterdir() if file.name not in ("lock", "recipe.yaml"))
+    known = ("lock", "recipe.yaml")
+    return (file for file in path.iterdir() if file.name not in known and file.name[:5] != ".new-")
 
 
-def _write_whole(path: Path, content: bytes) -> None:
+def write_whole(path: Path, content: bytes) -> None:
     """Write a file so that it is there whole, and stays after a power loss, or is not there."""
     with tempfile.NamedTemporaryFile(dir=path.parent, prefix=".new-", delete=False) as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    os.chmod(file.name, 0o644)
-    os.replace(file.name, path)
+        try:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+            os.chmod(file.name, 0o644)
+            os.replace(file.name, path)
+        except BaseException:
+            Path(file.name).unlink(missing_ok=True)
+            raise
     folder = os.open(path.parent, os.O_RDONLY)
     try:
         os.fsync(folder)

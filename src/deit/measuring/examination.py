@@ -66,11 +66,6 @@ class Examination:
         return self.correct / self.count
 
     @property
-    def is_near_chance(self) -> bool:
-        """Whether it fails the rule of chance of this module, at the default thresholds."""
-        return self.fails_chance(DEFAULT)
-
-    @property
     def can_be_tested(self) -> bool:
         """Whether a perfect teacher would pass the test on this sample."""
         return self.chance**self.count < DEFAULT.level

@@ -42,6 +42,8 @@ class OnnxNetwork(nn.Module):
         super().__init__()
         self.path = path
         self._session = _open_session(path)
+        with path.open("rb") as file:
+            self._sha256 = hashlib.file_digest(file, "sha256").hexdigest()
         self._input = _the_input(self._session, path)
         self._output = _the_output(self._session, path)
         self.channels, self.image_size = _image_shape(self._input.shape, path)
@@ -58,8 +60,7 @@ class OnnxNetwork(nn.Module):
 
     def fingerprint(self) -> dict[str, str]:
         """The SHA-256 of the file: weights and computation in one."""
-        with self.path.open("rb") as file:
-            return {"kind": "onnx", "sha256": hashlib.file_digest(file, "sha256").hexdigest()}
+        return {"kind": "onnx", "sha256": self._sha256}
 
     def _count_classes(self) -> int:
         """Ask it about two black images: the answer shows how many classes it has."""

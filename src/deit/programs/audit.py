@@ -5,7 +5,6 @@ recipe beside it and the names of the images say which view of which image was d
 """
 
 import dataclasses
-import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,10 +23,10 @@ from deit.errors import UserError
 from deit.measuring.audit import Confusion, LabelEvidence, confused_classes, weigh_labels
 from deit.measuring.crops import CropLoss, Crops, crop_views, find_crop_losses
 from deit.measuring.votes import Views, Votes, larger_part
-from deit.programs.labels import epoch_length
+from deit.programs.labels import epoch_length, identify_data, recipe_of_store
 from deit.programs.prepare import check_data, open_data, resolve
 from deit.programs.step import build_loader
-from deit.recipes.recipe import Recipe, load_recipe
+from deit.recipes.recipe import Recipe
 from deit.run.progress import Monitor
 
 CROP_EPOCHS = 40
@@ -115,9 +114,7 @@ def _open(
 ) -> tuple[LabelStore, Recipe, DataSet]:
     """The store with its recipe and data, which belong to each other."""
     store = LabelStore.open(path)
-    if not (path / "recipe.yaml").is_file():
-        raise UserError(f"{path} has no recipe.yaml", "a store of `deit label`", "record it anew")
-    recipe = load_recipe(path / "recipe.yaml")
+    recipe = recipe_of_store(path)
     recipe = dataclasses.replace(
         recipe,
         data=dataclasses.replace(recipe.data, source=source or recipe.data.source),
@@ -134,13 +131,7 @@ def _open(
 
 def _require_same_images(store: LabelStore, data: DataSet) -> None:
     """Refuse data whose names or classes are not the store's; labels may have been corrected."""
-    names = "\0".join(data.train.names).encode("utf-8", "surrogatepass")
-    now = {
-        "images": len(data.train),
-        "names": hashlib.sha256(names).hexdigest(),
-        "classes": hashlib.sha256("\0".join(data.classes.names).encode()).hexdigest(),
-    }
-    changed = differences(store.header.identity["data"], now)
+    changed = differences(store.header.identity["data"], identify_data(data))
     if changed:
         raise UserError(
             f"{store.path} was recorded on other images:\n  " + "\n  ".join(changed),

@@ -15,12 +15,12 @@ from deit.data.render import RENDERER
 from deit.data.sources import DataSet
 from deit.distillation.answers import Answers, check_rows, require_rows
 from deit.distillation.label_rows import RowFormat
-from deit.distillation.label_store import LabelStore, StoreHeader, differences
+from deit.distillation.label_store import LabelStore, StoreHeader, differences, write_whole
 from deit.distillation.teacher import Teacher
 from deit.errors import UserError
 from deit.measuring.gate import Examination
 from deit.programs.step import build_loader
-from deit.recipes.recipe import Recipe, save_recipe
+from deit.recipes.recipe import Recipe, load_recipe
 from deit.run import machine
 
 PROBED = 64
@@ -58,7 +58,7 @@ def open_answers(
         identity = identify(recipe, data)
         for store in stores:
             check_identity(store, identity)
-            check_complete(store, epochs_of_views(recipe))
+            check_complete(store, epochs_of_views(recipe), recipe.batch_size)
             _require_accuracy(store, recipe.distillation.min_teacher_accuracy)
             say(_introduce(store))
     elif recipe.distillation.labels:
@@ -86,6 +86,13 @@ def find_stores(recipe: Recipe, data: DataSet) -> list[LabelStore]:
     stores = [LabelStore.open(Path(folder), length) for folder in recipe.distillation.stored]
     check_rows(recipe.distillation, stores)
     return stores
+
+
+def identify_teacher(teacher: Teacher | None, stores: Sequence[LabelStore]) -> Any:
+    """The fingerprint of the teacher, or of those whose labels are stored; None without one."""
+    if teacher is not None:
+        return teacher.fingerprint()
+    return [store.header.identity["teacher"] for store in stores] or None
 
 
 def open_or_create(
@@ -121,15 +128,16 @@ def open_or_create(
         temperature=distillation.temperature if distillation.kind == "soft" else 1.0,
         confidence=bool(confidence),
     )
-    if rows.top_k and distillation.vote == "majority":
+    if (rows.top_k or rows.confidence) and distillation.vote == "majority":
         raise UserError(
             "probabilities of a majority",
             "distillation.vote = mean: votes are no probabilities",
-            "leave --top-k out, or take the mean",
+            "leave --top-k and --confidence out, or take the mean",
         )
     is_new = not (path / "store.json").exists()
     if not is_new:
-        _require_same_rows(LabelStore.open(path), top_k, confidence)
+        asked_for = None if top_k is None else rows.top_k
+        _require_same_rows(LabelStore.open(path), asked_for, confidence)
         rows = LabelStore.open(path).header.rows
     require_rows(distillation, rows, str(path))
     identity = identify(recipe, data) | {"teacher": teacher.fingerprint()}
@@ -143,9 +151,15 @@ def open_or_create(
         examination=examined.to_json(),
     )
     store = LabelStore.create(path, header, length)
-    if is_new:
-        save_recipe(path / "recipe.yaml", recipe)
     check_identity(store, identity)
+    if length > store.header.positions:
+        raise UserError(
+            f"{path} has room for {store.header.positions} views an epoch, and batch_size = "
+            f"{recipe.batch_size} shows {length}",
+            f"at most {store.header.positions} views an epoch",
+            "take a smaller batch, or start another store",
+        )
+    write_whole(path / "recipe.yaml", config.to_yaml(recipe).encode())  # of the last command
     check_rows(distillation, [store])
     changed = differences(store.header.made_with, header.made_with)
     if changed:
@@ -163,18 +177,13 @@ def identify(recipe: Recipe, data: DataSet) -> dict[str, Any]:
     Names and order of the training images, everything that decides the pixels of a view, and the
     bytes of some views. True labels, label smoothing, the student and its training are no part.
     """
-    names = "\0".join(data.train.names).encode("utf-8", "surrogatepass")
     views = config.to_plain(recipe.views)
     mix = {
         name: value for name, value in config.to_plain(recipe.mix).items() if name != "smoothing"
     }
-    whole_groups = recipe.batch_size % recipe.mix.group == 0
+    group, size = recipe.mix.group, recipe.batch_size
     return {
-        "data": {
-            "images": len(data.train),
-            "names": hashlib.sha256(names).hexdigest(),
-            "classes": hashlib.sha256("\0".join(data.classes.names).encode()).hexdigest(),
-        },
+        "data": identify_data(data),
         "views": {
             "view_seed": recipe.seed_of_views,
             "img_size": recipe.model.img_size,
@@ -184,11 +193,36 @@ def identify(recipe: Recipe, data: DataSet) -> dict[str, Any]:
             "repeats": recipe.order.repeats,
             "views": views,
             "mix": mix,
-            "batch_size": "any multiple of mix.group" if whole_groups else recipe.batch_size,
+            "batch_size": f"any multiple of {group}" if size % group == 0 else size,
         },
         "renderer": RENDERER,
         "pixels": _probe(recipe, data),
     }
+
+
+def identify_data(data: DataSet) -> dict[str, Any]:
+    """What stored labels need of a data set: its training images in their order, its classes."""
+    names, classes = (
+        "\0".join(names).encode("utf-8", "surrogatepass")
+        for names in (data.train.names, data.classes.names)
+    )
+    return {
+        "images": len(data.train),
+        "names": hashlib.sha256(names).hexdigest(),
+        "classes": hashlib.sha256(classes).hexdigest(),
+    }
+
+
+def recipe_of_store(path: Path) -> Recipe:
+    """The recipe that a store was last written with.
+
+    Raises:
+        UserError: when it has none.
+    """
+    file = path / "recipe.yaml"
+    if not file.is_file():
+        raise UserError(f"{path} has no recipe.yaml", "a store of `deit label`", "record it anew")
+    return load_recipe(file)
 
 
 def check_identity(store: LabelStore, identity: dict[str, Any]) -> None:
@@ -201,7 +235,9 @@ def check_identity(store: LabelStore, identity: dict[str, Any]) -> None:
     changed = differences(then, identity)
     if not changed:
         return
-    if changed[0].startswith("pixels"):
+    if len(changed) > 1:  # other pixels follow from the rest
+        changed = [line for line in changed if not line.startswith("pixels")]
+    elif changed[0].startswith("pixels"):
         changed += [
             "the same settings made other pixels: an image was changed under its name, or a "
             f"library was; then {store.header.made_with['versions']}"
@@ -209,7 +245,7 @@ def check_identity(store: LabelStore, identity: dict[str, Any]) -> None:
     seed = identity["views"]["view_seed"], then["views"]["view_seed"]
     todo = "undo the difference, or record labels for this run: `deit label`"
     if seed[0] != seed[1]:
-        todo = f"show the store's views: --view_seed {seed[1]}; or record labels for this seed"
+        todo = f"show the store's views: --view-seed {seed[1]}; or record labels for this seed"
     raise UserError(
         f"{store.path} holds labels of something else:\n  " + "\n  ".join(changed),
         "labels of the same images, views and teacher",
@@ -217,7 +253,23 @@ def check_identity(store: LabelStore, identity: dict[str, Any]) -> None:
     )
 
 
-def check_complete(store: LabelStore, epochs: Sequence[int]) -> None:
+def require_same_teacher(store: LabelStore, teacher: Teacher) -> None:
+    """Refuse to write the answers of another teacher than the store's.
+
+    Raises:
+        UserError: lists what differs.
+    """
+    now = {"teacher": teacher.fingerprint()}
+    changed = differences({"teacher": store.header.identity["teacher"]}, now)
+    if changed:
+        raise UserError(
+            f"{store.path} holds labels of another teacher:\n  " + "\n  ".join(changed),
+            "one teacher for all labels of a store",
+            "start another store",
+        )
+
+
+def check_complete(store: LabelStore, epochs: Sequence[int], batch_size: int) -> None:
     """Refuse a store in which some view of a run has no label; damage is found as well.
 
     Raises:
@@ -233,7 +285,8 @@ def check_complete(store: LabelStore, epochs: Sequence[int]) -> None:
         f"{store.path}: {total:,} of {store.length * len(epochs):,} views have no label; complete "
         f"are the first {full} of {len(epochs)} epochs",
         "a label for every view of the run",
-        f"fill it: `deit label --out {store.path} --epochs {len(epochs)}`{bank}",
+        f"fill it: `deit label --out {store.path} --epochs {len(epochs)} --batch-size {batch_size}`"
+        f"{bank}",
     )
 
 
@@ -281,7 +334,7 @@ def _require_same_rows(store: LabelStore, top_k: int | None, confidence: bool | 
 
 
 def _require_accuracy(store: LabelStore, least: float) -> None:
-    accuracy = store.header.examination["accuracy"]
+    accuracy = Examination.from_json(store.header.examination).accuracy
     if accuracy < least:
         raise UserError(
             f"{store.path}: its teacher knew {accuracy:.2%} of the validation images",
@@ -291,8 +344,8 @@ def _require_accuracy(store: LabelStore, least: float) -> None:
 
 
 def _introduce(store: LabelStore) -> str:
-    told = store.header.examination
+    told = Examination.from_json(store.header.examination)
     return (
-        f"stored labels of {told['teacher']}, which knew {told['accuracy']:.2%} of "
-        f"{told['count']:,} validation images: {store.path}"
+        f"stored labels of {told.teacher}, which knew {told.accuracy:.2%} of "
+        f"{told.count:,} validation images: {store.path}"
     )

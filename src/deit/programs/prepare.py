@@ -21,6 +21,8 @@ from deit.programs.step import model_preprocess
 from deit.recipes.recipe import Recipe
 from deit.run import machine
 
+_LEAST = 1e-9  # an accuracy that every teacher has, and that is stated
+
 
 def open_data(recipe: Recipe, say: Callable[[str], None]) -> sources.DataSet:
     """Open the data that the recipe names and pass its notes on; no image is read.
@@ -143,9 +145,12 @@ def examine_teacher(
     if teacher is None:
         teacher = load_teacher(recipe, data, device)
     assert teacher is not None  # the recipe needs one
+    teacher = at_size(teacher, recipe.distillation.teacher_size)
     alone = []
     if isinstance(teacher, Ensemble):  # a member that was wired up wrongly hides among the others
-        no_least = dataclasses.replace(recipe.distillation, min_teacher_accuracy=0.0)
+        stated = recipe.distillation.min_teacher_accuracy > 0  # then less than the pixels tell, too
+        least = _LEAST if stated else 0.0
+        no_least = dataclasses.replace(recipe.distillation, min_teacher_accuracy=least)
         for member in teacher.members:
             alone.append(_examine(recipe, data, member, no_least))
             say(str(alone[-1]))

@@ -4,11 +4,9 @@ The work is the list of steps that a run would take and whose labels are missing
 processes. Each writes into the one store; whatever ends them, the same command goes on.
 """
 
-import multiprocessing
-import signal
+import contextlib
 import time
-from collections.abc import Iterator, Sequence
-from concurrent.futures import FIRST_EXCEPTION, Future, ProcessPoolExecutor, wait
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,23 +16,21 @@ import torch
 
 from deit.data import order
 from deit.data.sources import DataSet
-from deit.distillation.answers import Answers
+from deit.distillation.answers import require_rows
 from deit.distillation.label_rows import RowFormat
 from deit.distillation.label_store import LabelStore
 from deit.distillation.teacher import Teacher
-from deit.errors import UserError
+from deit.distributed import available_cores
+from deit.errors import RunError, UserError
 from deit.measuring.gate import Examination
+from deit.programs.filling import Filler, fill_here, fill_in_processes
 from deit.programs.labels import epoch_length, epochs_of_views, open_or_create
 from deit.programs.prepare import check_data, examine_teacher, load_teacher, open_data, resolve
-from deit.programs.step import Parts, build_loader, build_parts, prepare_batch
+from deit.programs.step import prepare_batch
 from deit.recipes.recipe import Recipe
 from deit.run import machine
-from deit.run.interrupt import listen_for_stop
-from deit.run.machine import available_cores
 from deit.run.progress import Monitor, clock
 
-_LOOK_SECONDS = 0.5  # between two looks at what other processes have filled
-_FLUSH_SECONDS = 20.0  # what a power loss may cost of each process's work
 _TRIAL_STEPS = 3  # steps that are taken, and kept, before the time is estimated
 
 
@@ -107,12 +103,13 @@ def record_labels(
         UserError: whatever `train` would refuse before its first step, and a store of other labels.
     """
     monitor = monitor or Monitor(None)
-    began = time.perf_counter()
+    out = Path(out)
+    _look_at_store(out, recipe, top_k)
     prepared = _prepare(recipe, data, teacher, monitor)
     recipe, data, teacher = prepared.recipe, prepared.data, prepared.teacher
     device = machine.resolve_device(recipe.run.device)
     store = open_or_create(
-        Path(out),
+        out,
         recipe,
         data,
         teacher,
@@ -121,17 +118,19 @@ def record_labels(
         top_k=top_k,
         confidence=confidence,
     )
+    began = time.perf_counter()
     steps = missing_steps(store, recipe, data)
-    monitor.say(_describe(store.header.rows, store.header.positions, recipe))
-    filler = _Filler(recipe, data, teacher, [store])
+    monitor.say(_describe(store.header.rows, store.length, recipe))
+    filler = Filler(recipe, data, teacher, [store])
     trial, rest = steps[:_TRIAL_STEPS], steps[_TRIAL_STEPS:]
-    seconds = [time.perf_counter() for _ in filler.fill(trial)]
+    with _as_many_threads(processes):
+        seconds = [time.perf_counter() for _ in filler.fill(trial)]
     if rest:
-        monitor.say(_estimate(len(rest), seconds[-1] - seconds[-2], recipe, processes))
+        monitor.say(_estimate(len(steps), seconds[-1] - seconds[-2], recipe, processes))
         if processes == 1:
-            _fill_here(filler, rest, monitor)
+            fill_here(filler, rest, monitor)
         else:
-            _fill_in_processes(recipe, data, store, rest, processes, monitor)
+            fill_in_processes(recipe, data, store, rest, processes, monitor)
     left = len(missing_steps(LabelStore.open(store.path, store.length), recipe, data))
     held = store.length * len(epochs_of_views(recipe))
     return Recorded(
@@ -159,13 +158,15 @@ def estimate_labels(
         UserError: as `record_labels`.
     """
     monitor = monitor or Monitor(None)
+    _look_at_store(None, recipe, top_k)
     prepared = _prepare(recipe, None, None, monitor)
     recipe, data = prepared.recipe, prepared.data
-    filler = _Filler(recipe, data, prepared.teacher, ())
+    filler = Filler(recipe, data, prepared.teacher, ())
     seconds = []
-    for host in filler.loader.batches(0, _TRIAL_STEPS):
-        filler.answers.on(prepare_batch(filler.parts, host))
-        seconds.append(time.perf_counter())
+    with _as_many_threads(processes):
+        for host in filler.loader.batches(0, _TRIAL_STEPS):
+            filler.answers.on(prepare_batch(filler.parts, host))
+            seconds.append(time.perf_counter())
     rows = RowFormat(
         num_classes=len(data.classes),
         top_k=min(top_k or 0, len(data.classes)),
@@ -178,6 +179,27 @@ def estimate_labels(
         + "\n"
         + _estimate(steps, seconds[-1] - seconds[-2], recipe, processes)
     )
+
+
+def _look_at_store(out: Path | None, recipe: Recipe, top_k: int | None) -> None:
+    """Refuse what cannot become labels, before the teacher is loaded and asked.
+
+    Raises:
+        UserError: for soft labels without probabilities.
+        RunError: for a store with damaged files.
+    """
+    config = recipe.distillation
+    if out is not None and (out / "store.json").is_file():
+        store = LabelStore.open(out)
+        require_rows(config, store.header.rows, str(out))
+        for problem in store.check().values():
+            raise RunError(problem)
+    elif config.kind == "soft" and not top_k:
+        raise UserError(
+            "soft labels without --top-k",
+            "the number of probabilities to keep, from 1",
+            "add --top-k 10, or as many as there are classes",
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -223,121 +245,15 @@ def missing_steps(store: LabelStore, recipe: Recipe, data: DataSet) -> list[int]
     return missing
 
 
-class _Filler:
-    """Asks the teacher about the views of single steps and stores what it says."""
-
-    def __init__(
-        self, recipe: Recipe, data: DataSet, teacher: Teacher, stores: Sequence[LabelStore]
-    ) -> None:
-        device = machine.resolve_device(recipe.run.device)
-        per_epoch = order.steps_per_epoch(len(data.train), recipe.batch_size)
-        self.answers = Answers(
-            config=recipe.distillation,
-            teacher=teacher,
-            stores=stores,
-            mean=recipe.preprocess.mean,
-            std=recipe.preprocess.std,
-            group=recipe.mix.group,
-        )
-        self.parts: Parts = build_parts(recipe, per_epoch, device, self.answers)
-        self.loader = build_loader(recipe, data, device)
-
-    def fill(self, steps: Sequence[int]) -> Iterator[int]:
-        """Fill step by step; gives the number of steps that are done."""
-        done, flushed = 0, time.monotonic()
-        for first, last in contiguous(steps):
-            for host in self.loader.batches(first, last):
-                self.answers.record(prepare_batch(self.parts, host))
-                done += 1
-                if time.monotonic() - flushed > _FLUSH_SECONDS:
-                    self.answers.flush()
-                    flushed = time.monotonic()
-                yield done
-        self.answers.flush()
-
-
-def contiguous(steps: Sequence[int]) -> Iterator[tuple[int, int]]:
-    """Ascending steps as ranges, each with the step after its last one.
-
-    >>> list(contiguous([3, 4, 5, 9]))
-    [(3, 6), (9, 10)]
-    """
-    first = 0
-    for place in range(1, len(steps) + 1):
-        if place == len(steps) or steps[place] != steps[place - 1] + 1:
-            yield steps[first], steps[place - 1] + 1
-            first = place
-
-
-def _fill_here(filler: _Filler, steps: Sequence[int], monitor: Monitor) -> None:
-    size, began = filler.parts.recipe.batch_size, time.perf_counter()
-    with listen_for_stop() as stop, monitor.steps(0, len(steps), "label"):
-        for done in filler.fill(steps):
-            monitor.step(done, _pace(done, len(steps), size, began))
-            if stop:
-                break
-    filler.answers.flush()
-
-
-def _fill_in_processes(
-    recipe: Recipe,
-    data: DataSet,
-    store: LabelStore,
-    steps: Sequence[int],
-    processes: int,
-    monitor: Monitor,
-) -> None:
-    """Contiguous shares of the steps, a process each; progress is read from the store itself."""
-    shares = [share.tolist() for share in np.array_split(np.array(steps), processes)]
-    began = time.perf_counter()
-    context = multiprocessing.get_context("spawn")
-    with context.Manager() as manager, ProcessPoolExecutor(processes, mp_context=context) as pool:
-        counts, stopping = manager.list([0] * processes), manager.Event()
-        with listen_for_stop() as stop, monitor.steps(0, len(steps), "label"):
-            jobs = [
-                pool.submit(
-                    _fill_share, recipe, data, store.path, store.length, share, n, counts, stopping
-                )
-                for n, share in enumerate(shares)
-            ]
-            waiting: set[Future[None]] = set(jobs)
-            while waiting:
-                finished, waiting = wait(waiting, _LOOK_SECONDS, FIRST_EXCEPTION)
-                if stop or any(job.exception() for job in finished):
-                    stopping.set()
-                done = sum(counts)
-                monitor.step(done, _pace(done, len(steps), recipe.batch_size, began))
-        for job in jobs:
-            job.result()
-
-
-def _fill_share(
-    recipe: Recipe,
-    data: DataSet,
-    path: Path,
-    length: int,
-    steps: Sequence[int],
-    number: int,
-    counts: Any,
-    stopping: Any,
-) -> None:
-    """The work of one process; it ends with the process that started it.
-
-    Ctrl-C, which reaches every process of a terminal, is left to that process.
-    """
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    torch.set_num_threads(1)
-    parent = multiprocessing.parent_process()
-    teacher = load_teacher(recipe, data, machine.resolve_device(recipe.run.device))
-    assert teacher is not None
-    filler = _Filler(recipe, data, teacher, [LabelStore.open(path, length)])
-    for done in filler.fill(steps):
-        if parent is not None and not parent.is_alive():
-            break
-        counts[number] = done
-        if stopping.is_set():
-            break
-    filler.answers.flush()
+@contextlib.contextmanager
+def _as_many_threads(processes: int) -> Iterator[None]:
+    """The number of threads that each of so many processes will have: of several, one."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1 if processes > 1 else threads)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 def _describe(rows: RowFormat, positions: int, recipe: Recipe) -> str:
@@ -355,9 +271,3 @@ def _estimate(steps: int, step_seconds: float, recipe: Recipe, processes: int) -
         f"{steps * recipe.batch_size:,} views are to be labelled, "
         f"about {clock(steps * step_seconds / together)}"
     )
-
-
-def _pace(done: int, total: int, batch_size: int, began: float) -> str:
-    seconds = max(time.perf_counter() - began, 1e-9)
-    left = (total - done) * seconds / max(done, 1)
-    return f"{done}/{total} steps {done * batch_size / seconds:.0f} img/s left {clock(left)}"

@@ -11,8 +11,10 @@ from torch import nn
 from deit import artifacts
 from deit.classifier import Classifier
 from deit.data.classes import ClassList, listed
+from deit.data.spellings import find_classes
 from deit.distillation.fingerprint import weights_sha256
 from deit.errors import UserError, did_you_mean
+from deit.huggingface import HuggingFaceNetwork
 from deit.model.adapt import adapt_weights, as_ours
 from deit.model.build import build_model
 from deit.model.onnx_network import OnnxNetwork
@@ -86,11 +88,12 @@ def open_start(start: StartConfig, wanted: Any = None) -> Classifier:
         UserError: when it cannot be read, or cannot be trained.
     """
     origin = artifacts.load_classifier(start.model, which=start.weights)
-    if isinstance(origin.model, OnnxNetwork):
+    if isinstance(origin.model, (OnnxNetwork, HuggingFaceNetwork)):
+        what = "an ONNX file" if isinstance(origin.model, OnnxNetwork) else "a transformers model"
         raise UserError(
-            f"start.model = {start.model}: an ONNX file cannot be trained",
+            f"start.model = {start.model}: {what} can teach, but not be trained here",
             "run folder, weights file, timm:NAME or torchvision:NAME",
-            "start from the weights that it was exported from",
+            "start from the weights that it was exported from, or from a model of timm",
         )
     if wanted is None or isinstance(wanted, VisionTransformerConfig):
         origin = Classifier(
@@ -126,8 +129,8 @@ def choose_rows(
     if origin.classes is None:
         return _rows_without_names(origin, count, heads)
     known = origin.classes
-    rows = [known.index(name) if name in known else None for name in classes.names]
-    unknown = [name for name in classes.names if name not in known]
+    rows = find_classes(classes.names, known)
+    unknown = [name for name, row in zip(classes.names, rows, strict=True) if row is None]
     if unknown and heads == "keep":
         raise UserError(
             f"recipe.start.heads = keep, and {origin.name} does not know these classes of the "

@@ -22,7 +22,7 @@ from deit.distillation.answers import Answers
 from deit.distillation.teacher import Teacher
 from deit.measuring.evaluate import Evaluation
 from deit.measuring.gate import Examination
-from deit.programs.labels import find_stores, open_answers
+from deit.programs.labels import find_stores, identify_teacher, open_answers
 from deit.programs.prepare import (
     check_data,
     examine_teacher,
@@ -136,13 +136,13 @@ def train(
     start = load_start(recipe, data.classes, monitor.say, path if resume else None)
     if teacher is None:
         teacher = load_teacher(recipe, data, device)
-    find_stores(recipe, data)
+    identity |= {"teacher": identify_teacher(teacher, find_stores(recipe, data))}
     bad: list[BadImage] = []
     if opened:
         data, bad = check_data(recipe, data, monitor.say)
     left_out = {"left_out": [problem.name for problem in bad]}
     if resume:
-        run_folder.check_same_data(path, left_out)
+        run_folder.check_same_data(path, left_out | {"teacher": identity["teacher"]})
     teacher, examined = examine_teacher(recipe, data, teacher, device, monitor.say)
     answers = open_answers(recipe, data, teacher, examined, device, monitor.say)
 
@@ -347,9 +347,13 @@ def describe_teacher(
     examined: Examination | None, answers: Answers | None
 ) -> dict[str, Any] | None:
     """What the gate measured of the teacher, now or when its labels were stored."""
-    if examined is None and answers is not None:
-        return answers.stores[0].header.examination
-    return None if examined is None else examined.to_json()
+    if examined is not None:
+        return examined.to_json()
+    stored = [] if answers is None else [store.header.examination for store in answers.stores]
+    if len(stored) < 2:
+        return stored[0] if stored else None
+    names = ", ".join(told["teacher"] for told in stored)
+    return {"teacher": names, "accuracy": None, "members": stored}
 
 
 def write_result(folder: RunFolder, result: TrainResult, **more: Any) -> None:

@@ -11,11 +11,10 @@ from jaxtyping import Int64
 
 from deit.distillation.label_store import LabelStore
 from deit.distillation.teacher import Teacher
-from deit.errors import UserError
-from deit.programs.labels import check_identity, epoch_length, identify
+from deit.programs.labels import check_identity, epoch_length, identify, recipe_of_store
 from deit.programs.prepare import check_data, load_teacher, open_data, resolve
 from deit.programs.step import build_loader, build_parts, prepare_batch
-from deit.recipes.recipe import Recipe, load_recipe
+from deit.recipes.recipe import Recipe
 from deit.run import machine
 from deit.run.progress import Monitor
 
@@ -53,11 +52,12 @@ class Verified:
         return not self.damaged and self.views > 0 and self.agreement >= LEAST_AGREEMENT
 
     def __str__(self) -> str:
+        others = "of the other epochs " if self.damaged else "of the begun epochs "
         lines = [
+            *self.damaged,
             f"{self.equal:,} of {self.views:,} labels decided again as stored: "
             f"{self.agreement:.3%}",
-            f"{self.held:,} of {self.room:,} views of the begun epochs have a label",
-            *self.damaged,
+            f"{self.held:,} of {self.room:,} views {others}have a label",
         ]
         return "\n".join(lines)
 
@@ -101,8 +101,8 @@ def verify_labels(
     asked = load_teacher(recipe, data, where)
     assert asked is not None
     check_identity(store, identify(recipe, data) | {"teacher": asked.fingerprint()})
-    damaged = tuple(store.check())
-    counts = {} if damaged else {epoch: store.count(epoch) for epoch in store.epochs}
+    damaged = store.check()
+    counts = {epoch: store.count(epoch) for epoch in store.epochs if epoch not in damaged}
     parts = build_parts(recipe, 1, where, None)
     loader = build_loader(recipe, data, where)
     compared = equal = 0
@@ -113,14 +113,13 @@ def verify_labels(
         fresh = _ask_all(recipe, asked, batch.images)
         equal += int((fresh[filled] == held["label"][filled]).sum())
         compared += int(filled.sum())
-    return Verified(compared, equal, damaged, sum(counts.values()), store.length * len(counts))
+    return Verified(
+        compared, equal, tuple(damaged.values()), sum(counts.values()), store.length * len(counts)
+    )
 
 
 def _recipe_of(path: Path, source: str | None, teacher: str | None, device: str | None) -> Recipe:
-    file = path / "recipe.yaml"
-    if not file.is_file():
-        raise UserError(f"{path} has no recipe.yaml", "a store of `deit label`", "record it anew")
-    recipe = load_recipe(file)
+    recipe = recipe_of_store(path)
     distillation = recipe.distillation
     run = dataclasses.replace(recipe.run, workers=0, device=device or recipe.run.device)
     return dataclasses.replace(

@@ -123,7 +123,7 @@ class Recipe:
             0 <= self.seed_of_views < 2**32,
             f"view_seed = {self.view_seed}",
             "0 to 4294967295, or none",
-            "set --view_seed",
+            "set --view-seed",
         )
         _require(
             self.order.bank_epochs <= self.epochs,

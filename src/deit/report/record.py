@@ -119,10 +119,8 @@ def read_record(path: Path) -> RunRecord:
         UserError: when the folder holds no run.
     """
     folder = RunFolder(path)
-    if not folder.recipe.is_file():
-        raise UserError(
-            f"{path} holds no run (no recipe.yaml)", "the folder of a run", "check the path"
-        )
+    if not folder.recipe.is_file() or (path / "store.json").is_file():  # which has a recipe, too
+        raise UserError(f"{path} holds no run", "the folder of a run", "check the path")
     missing: list[str] = []
     environment = _read_json(folder.environment, missing, "so the machine is not known")
     result = _read_json(folder.result, missing, "so the run goes on, or was killed")

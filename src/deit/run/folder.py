@@ -10,6 +10,7 @@ from typing import Any
 
 from deit import config
 from deit.data.classes import listed
+from deit.distillation.label_store import differences
 from deit.errors import UserError
 from deit.recipes.recipe import Recipe, load_recipe, save_recipe
 
@@ -121,9 +122,9 @@ def open_run(path: Path) -> tuple[RunFolder, Recipe]:
         UserError: when the folder holds no run.
     """
     folder = RunFolder(path)
-    if not folder.recipe.is_file():
+    if not folder.recipe.is_file() or (path / "store.json").is_file():
         raise UserError(
-            f"{path} holds no run (no recipe.yaml)",
+            f"{path} holds no run",
             "the folder of a run that was started before",
             "check the path; without --resume a new run begins",
         )
@@ -184,6 +185,8 @@ def _difference(name: str, old: Any, new: Any) -> str:
     """What differs in one entry of data.json, in words; empty where nothing does."""
     if old == new:
         return ""
+    if name == "teacher":
+        return "\n  ".join(differences(old, new, "teacher"))
     if old is None:
         return f"{name}: not recorded in data.json"
     if isinstance(old, list) and isinstance(new, list):

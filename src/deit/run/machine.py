@@ -61,13 +61,6 @@ def autocast(device: torch.device, precision: str) -> contextlib.AbstractContext
     return torch.autocast(device.type, dtype=torch.bfloat16)
 
 
-def available_cores() -> int:
-    """Cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
-
-
 def describe_environment(device: torch.device) -> dict[str, Any]:
     """Versions, machine and command: what a reader needs to judge a run's speed and repeat it."""
     return {
