@@ -2,6 +2,7 @@
 
 import math
 import pickle
+import tarfile
 from pathlib import Path
 
 import numpy as np
@@ -48,8 +49,19 @@ def write_images(root: Path, counts: dict[str, int], size: tuple[int, int] = (4,
 def families(root: Path) -> list[Source]:
     """One of every kind of source."""
     folder = open_data(str(write_images(root / "data", {"a": 5, "b": 12})))
+    with tarfile.open(root / "data.tar", "w") as archive:
+        archive.add(root / "data", "data")
+    shards = open_data(str(root / "data.tar"))
     digits = open_data("digits")
-    return [folder.train, folder.val, digits.train, digits.val, arrays([0, 1, 1])]
+    return [
+        folder.train,
+        folder.val,
+        shards.train,
+        shards.val,
+        digits.train,
+        digits.val,
+        arrays([0, 1, 1]),
+    ]
 
 
 def test_every_source_keeps_the_protocol(tmp_path: Path) -> None:
@@ -170,8 +182,9 @@ def test_one_image_per_class_cannot_be_split(tmp_path: Path) -> None:
     ("spec", "message"),
     [
         ("", "no data given"),
-        ("shards/train-{000..009}.tar", "is an archive or a table"),
-        ("x.TAR", "is an archive or a table"),
+        ("shards/train-{000..009}.tar", r"10 of 10 shards are missing: shards/train-000\.tar, "),
+        ("x.TAR", r"a shard is missing: x\.TAR"),
+        ("x.tar.gz", r"compressed archives: x\.tar\.gz\n(.|\n)*gunzip"),
         ("train.csv", "is an archive or a table"),
         ("photos.zip", r"is an archive or a table\n.*digits\n.*unpack"),
         ("no/such/folder", "no folder no/such/folder"),

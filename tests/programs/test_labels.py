@@ -5,13 +5,16 @@ import json
 import shutil
 import subprocess
 import sys
+import tarfile
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import load_file, save_file
 
+from deit.data.sources import open_data as open_sources
 from deit.distillation.label_store import LabelStore
 from deit.errors import UserError
 from deit.programs import labels as programs_labels
@@ -75,6 +78,40 @@ def test_every_stored_label_is_that_of_the_teacher_asked_directly(busy_recipe, s
             rows, filled = held.read(host.epoch, host.positions[group].numpy())
             assert filled.all()
             assert rows["label"].tolist() == expected.tolist()
+
+
+def digits_as_files(root: Path) -> Path:
+    """The busy recipe's digits in folders, and packed into two shards beside them."""
+    data = open_sources("digits", images_per_class=20)
+    for split, source in data.splits().items():
+        for index, name in enumerate(source.names):
+            path = (
+                root / "photos" / split / data.classes.names[source.labels[index]] / f"{name}.png"
+            )
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(source.read(index)).save(path)
+    for split in data.splits():
+        with tarfile.open(root / f"{split}.tar", "w") as archive:
+            archive.add(root / "photos" / split, f"photos/{split}")
+    return root
+
+
+def test_labels_of_a_folder_serve_its_shards_and_the_reverse(busy_recipe, tmp_path):
+    """A store belongs to names, order and pixels, wherever the files lie."""
+    root = digits_as_files(tmp_path)
+    folder = override(busy_recipe, {"data.source": str(root / "photos")})
+    shards = override(busy_recipe, {"data.source": f"{root}/{{train,val}}.tar"})
+    stores = [
+        record_labels(recipe, root / name).path for recipe, name in ((folder, "a"), (shards, "b"))
+    ]
+    for name in sorted(file.name for file in stores[0].glob("epoch-*")):
+        assert (stores[0] / name).read_bytes() == (stores[1] / name).read_bytes(), name
+    assert record_labels(shards, stores[0]).asked == record_labels(folder, stores[1]).asked == 0
+    runs = [
+        train(from_store(recipe, store), root / f"run-{number}").path
+        for number, (recipe, store) in enumerate(zip((shards, folder), stores, strict=True))
+    ]
+    assert_same_tensors(final_tensors(runs[0]), final_tensors(runs[1]))
 
 
 @pytest.mark.parametrize("batch_size", [64, 128])

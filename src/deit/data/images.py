@@ -115,9 +115,26 @@ def read_file_size(path: str, name: str) -> tuple[int, int]:
         BadImage: for what the header shows; damage to the pixels is not seen.
     """
     with _blaming(name), _regular_file(path, name) as file:
-        image, _ = _open(file, name, MAX_PIXELS)
-        width, height = image.size
-        return (width, height) if _orientation(image) >= 5 else (height, width)
+        return _upright_size(file, name)
+
+
+def decode_size(data: bytes, name: str) -> tuple[int, int]:
+    """As `read_file_size`, of a file's bytes.
+
+    Raises:
+        BadImage: for what the header shows; damage to the pixels is not seen.
+
+    >>> decode_size(b"P5 2 1 255 ", "grey.pgm")
+    (1, 2)
+    """
+    with _blaming(name):
+        return _upright_size(io.BytesIO(data), name)
+
+
+def _upright_size(file: io.BytesIO | io.BufferedReader, name: str) -> tuple[int, int]:
+    image, _ = _open(file, name, MAX_PIXELS)
+    width, height = image.size
+    return (width, height) if _orientation(image) >= 5 else (height, width)
 
 
 @contextlib.contextmanager

@@ -1,4 +1,4 @@
-"""Where a data set comes from: a folder, one of torchvision's sets by name, or the digits.
+"""Where a data set comes from: a folder, tar shards, one of torchvision's sets, or the digits.
 
 `open_data` turns what a user writes as DATA into training and validation images over one class
 list, and says in notes what it decided.
@@ -20,9 +20,12 @@ from deit.data.dataset import (
     set_aside,
     take_per_class,
 )
-from deit.data.folder import TRAIN, VALIDATION, open_evaluation_folder, open_folder
+from deit.data.folder import open_evaluation_folder, open_folder
 from deit.data.named_sets import NAMED_SETS, Opened, open_digits, open_torchvision
 from deit.data.names import printable
+from deit.data.shard_paths import find_shards
+from deit.data.shards import index_shards
+from deit.data.tree import TRAIN, VALIDATION
 from deit.errors import UserError
 
 __all__ = [
@@ -38,12 +41,12 @@ __all__ = [
 
 ACCEPTED = (
     f"a folder with {TRAIN}/ and one of {', '.join(VALIDATION)}; a folder of class folders; "
-    "torchvision:NAME; digits"
+    "tar shards of such folders, as 'train-{000..009}.tar'; torchvision:NAME; digits"
 )
 
 _TORCHVISION = "torchvision:"
 
-_ARCHIVES = (".tar", ".tar.gz", ".tgz", ".zip", ".csv", ".parquet")
+_ARCHIVES = (".zip", ".7z", ".rar", ".csv", ".parquet")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -55,7 +58,7 @@ class DataConfig:
     """
 
     source: str = ""
-    """The DATA of the command line: a folder, ``torchvision:NAME`` or ``digits``."""
+    """The DATA of the command line: a folder, tar shards, ``torchvision:NAME`` or ``digits``."""
 
     images_per_class: int | None = None
     """Train on this many images of each class only, for studies of data efficiency; all when none.
@@ -83,7 +86,7 @@ def open_data(
     file name: the same tenth in every run and on every machine, and said so in the notes.
 
     Args:
-        spec: a folder, ``torchvision:NAME`` or ``digits``.
+        spec: a folder; tar shards, as ``train-{000..009}.tar``; ``torchvision:NAME``; ``digits``.
         images_per_class: as in `DataConfig`.
         cache: where torchvision's sets are kept; by default `named_sets.default_cache`.
 
@@ -94,7 +97,45 @@ def open_data(
     >>> len(data.classes), len(data.train), len(data.val)
     (10, 100, 359)
     """
-    train, val, notes = _open(spec, cache)
+    return _complete(spec, _open(spec, cache), images_per_class)
+
+
+def open_evaluation(spec: str, *, cache: Path | None = None) -> tuple[Source, Sequence[str]]:
+    """The images to measure a model on, with notes.
+
+    Those are the validation images of the data. Other than for training, a validation split may
+    stand alone: a folder with ``val/`` and no ``train/``, or the folder ``val`` itself, whose
+    images are all taken. Its class list is then its own: map it onto the model's by name.
+
+    Raises:
+        UserError: as `open_data`.
+    """
+    if spec == "digits" or spec.startswith(_TORCHVISION):
+        return _validation(open_data(spec, cache=cache))
+    paths = find_shards(spec)
+    if paths is None:
+        alone = open_evaluation_folder(_folder(spec))
+        return alone or _validation(open_data(spec))
+    shards = index_shards(spec, paths)
+    return shards.open_evaluation() or _validation(_complete(spec, shards.open()))
+
+
+def _validation(data: DataSet) -> tuple[Source, Sequence[str]]:
+    return data.val, data.notes
+
+
+def _open(spec: str, cache: Path | None) -> Opened:
+    if spec == "digits":
+        return open_digits()
+    if spec.startswith(_TORCHVISION):
+        return open_torchvision(spec.removeprefix(_TORCHVISION), cache)
+    paths = find_shards(spec)
+    return open_folder(_folder(spec)) if paths is None else index_shards(spec, paths).open()
+
+
+def _complete(spec: str, opened: Opened, images_per_class: int | None = None) -> DataSet:
+    """Both splits of what was opened, and a check that there is something to measure on."""
+    train, val, notes = opened
     if val is None:
         train, val = set_aside(train, one_in=10)
         notes.append(
@@ -116,32 +157,6 @@ def open_data(
         train = take_per_class(train, images_per_class)
         notes.append(f"training on {images_per_class} images of each class, {len(train)} in all")
     return DataSet(train, val, notes)
-
-
-def open_evaluation(spec: str, *, cache: Path | None = None) -> tuple[Source, Sequence[str]]:
-    """The images to measure a model on, with notes.
-
-    Those are the validation images of the data. Other than for training, a validation split may
-    stand alone: a folder with ``val/`` and no ``train/``, or the folder ``val`` itself, whose
-    images are all taken. Its class list is then its own: map it onto the model's by name.
-
-    Raises:
-        UserError: as `open_data`.
-    """
-    if spec != "digits" and not spec.startswith(_TORCHVISION):
-        alone = open_evaluation_folder(_folder(spec))
-        if alone is not None:
-            return alone
-    data = open_data(spec, cache=cache)
-    return data.val, data.notes
-
-
-def _open(spec: str, cache: Path | None) -> Opened:
-    if spec == "digits":
-        return open_digits()
-    if spec.startswith(_TORCHVISION):
-        return open_torchvision(spec.removeprefix(_TORCHVISION), cache)
-    return open_folder(_folder(spec))
 
 
 def _folder(spec: str) -> Path:

@@ -71,7 +71,7 @@ class RunFolder:
 
 def default_folder(recipe: Recipe) -> Path:
     """``runs/<recipe>-<data>-<time>``, for runs that were given no folder."""
-    data = re.sub(r"[^A-Za-z0-9]+", "-", Path(recipe.data.source).name or "data").strip("-")
+    data = re.sub(r"[^A-Za-z0-9]+", "-", Path(recipe.data.source).name or "data")[:60].strip("-")
     name = re.sub(r"[^A-Za-z0-9]+", "-", recipe.name or "run").strip("-")
     return Path("runs") / f"{name}-{data}-{time.strftime('%Y%m%d-%H%M%S')}"
 
