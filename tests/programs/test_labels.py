@@ -14,13 +14,14 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
+from deit.data.plan import keep_masks
 from deit.data.sources import open_data as open_sources
 from deit.distillation.label_store import LabelStore
 from deit.errors import UserError
 from deit.programs import labels as programs_labels
 from deit.programs.prepare import load_teacher, open_data, resolve
 from deit.programs.record import record_labels
-from deit.programs.step import build_loader, build_parts, prepare_batch
+from deit.programs.step import build_loader, build_parts, prepare_batch, take_step
 from deit.programs.train import train
 from deit.programs.verify import verify_labels
 from deit.recipes.recipe import Recipe, distilled, override
@@ -143,6 +144,24 @@ def test_a_bank_shows_the_same_views_with_the_same_labels_again(busy_recipe, tmp
     for early, late in zip(hosts[:4], hosts[8:], strict=True):
         assert torch.equal(early.images, late.images)
         assert early.positions.tolist() == late.positions.tolist()
+
+
+def test_a_bank_drops_new_layers_in_every_epoch(busy_recipe):
+    """Views come back, the layers that stochastic depth drops do not: referee, the masks drawn."""
+    data = open_data(busy_recipe, print)
+    recipe = resolve(override(busy_recipe, {"order.bank_epochs": 1}), data)
+    parts = build_parts(recipe, 4, torch.device("cpu"), None)
+    asked = []
+    plain = parts.forward
+    parts.forward = lambda images, keep: asked.append(keep) or plain(images, keep)
+    labels = torch.zeros(50, dtype=torch.int64)
+    for host in build_loader(recipe, data, torch.device("cpu")).batches(0, 12):
+        if host.step % 4 == 0:
+            take_step(parts, prepare_batch(parts, host), labels, host.step, data.train)
+    rates, places = recipe.model.drop_path_rates, np.arange(25)
+    for number, epoch in enumerate((0, 1, 2)):
+        expected = torch.from_numpy(keep_masks(recipe.seed, epoch, places, rates))
+        assert torch.equal(asked[2 * number], expected)  # two micro-batches each
 
 
 def test_students_of_several_seeds_share_the_views_of_one_store(busy_recipe, store, tmp_path):

@@ -77,6 +77,13 @@ def test_gentle_goes_on_as_the_run_did():
     assert (recipe.run.device, recipe.run.precision) == ("auto", "auto")
 
 
+def test_fine_tuning_a_run_that_used_a_bank_shows_new_views():
+    """It is shorter than the bank, and its views are of another size."""
+    base = override(get_recipe("cifar"), {"order.bank_epochs": 25})
+    recipe = finetune.gentle(base, start="x")
+    assert (recipe.epochs, recipe.order.bank_epochs) == (10, 0)
+
+
 @pytest.mark.parametrize("epochs", [1, 2, 3, 30])
 def test_gentle_probes_new_heads_first(epochs):
     """A third of the epochs at the run's peak rate, then all at a tenth of it; of any length."""

@@ -58,6 +58,7 @@ def gentle(
         name="finetune",
         epochs=epochs,
         model=without_stochastic_depth(network),
+        order=dataclasses.replace(base.order, bank_epochs=0),
         start=_start(start, probe, peak),
         distillation=labels_only(network),
         optim=dataclasses.replace(base.optim, lr=lr, lr_batch=base.batch_size, weight_decay=1e-8),
