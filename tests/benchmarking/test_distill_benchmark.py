@@ -85,7 +85,7 @@ def test_the_store_on_the_disk_is_a_whole_epoch_in_two_bytes_a_view(lesson):
     assert store.count(0) == store.length == POSITIONS // 6 * 6
     assert store.num_bytes() == on_disk
     assert 2 <= on_disk / store.length <= 2.1
-    assert store.check() == []
+    assert store.check() == {}
 
 
 def plant_in_student(task):

@@ -128,7 +128,7 @@ def test_teacher_of_another_class_count_is_refused(capsys, photos, tmp_path, tea
 def test_distilling_without_a_teacher_is_refused(capsys, photos):
     """Says where one comes from."""
     code = run("distill", photos, "--recipe", "cifar")
-    assert_refused(capsys, code, "without a teacher", "deit teacher DATA")
+    assert_refused(capsys, code, "no teacher given", "deit teacher DATA")
 
 
 def test_missing_teacher_is_refused_before_anything_starts(capsys, photos, tmp_path):

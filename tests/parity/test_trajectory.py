@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from deit.data.loader import TrainLoader
 from deit.data.sources import open_data
 from deit.distillation.config import DistillationConfig
+from deit.distillation.answers import Answers
 from deit.distillation.teacher import Teacher
 from deit.model.variants import named_config
 from deit.optim.config import EmaConfig
@@ -108,7 +109,11 @@ def test_twenty_steps_equal_a_loop_in_plain_torch(kind, token, per_epoch):
     loader = TrainLoader(
         data.train, recipe.views, recipe.order, image_size=8, seed=0, batch_size=40, workers=0
     )
-    parts = build_parts(recipe, loader.steps_per_epoch, torch.device("cpu"), teacher)
+    pixels = {"mean": recipe.preprocess.mean, "std": recipe.preprocess.std, "group": 64}
+    answers = None
+    if teacher is not None:
+        answers = Answers(config=recipe.distillation, teacher=teacher, stores=(), **pixels)
+    parts = build_parts(recipe, loader.steps_per_epoch, torch.device("cpu"), answers)
     parts.model.double()
     twin = timm_twin(parts.model, token)
     free = [p for n, p in twin.named_parameters() if p.ndim <= 1 or n.endswith(("token", "embed"))]

@@ -148,10 +148,10 @@ def origin(classes, num_classes=10):
 def test_rows_follow_names():
     """All known, some, none; asked for new ones."""
     known = origin(DIGITS)
-    assert choose_rows(known, ClassList(("7", "3")), "auto")[0] == [7, 3]
-    assert choose_rows(known, ClassList(("7", "x")), "auto")[0] == [7, None]
+    assert choose_rows(known, ClassList(("7", "3")), "auto")[0] == (7, 3)
+    assert choose_rows(known, ClassList(("7", "x")), "auto")[0] == (7, None)
     assert choose_rows(known, ClassList(("x", "y")), "auto") == (
-        [None, None],
+        (None, None),
         "none of the 2 classes is known to it: new heads",
     )
     assert choose_rows(known, DIGITS, "new")[0] == [None] * 10
@@ -314,7 +314,7 @@ def test_onnx_file_cannot_be_started_from(monkeypatch):
     network = OnnxNetwork.__new__(OnnxNetwork)
     other = dataclasses.replace(origin(DIGITS), model=network)
     monkeypatch.setattr(artifacts, "load_classifier", lambda *_, **__: other)
-    with pytest.raises(UserError, match="an ONNX file cannot be trained"):
+    with pytest.raises(UserError, match="an ONNX file can teach, but not be trained"):
         open_start(StartConfig(model="x.onnx"))
 
 
