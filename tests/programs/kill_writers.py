@@ -67,19 +67,19 @@ def main(teacher_name: str, folder: Path, kills: int, epochs: int) -> None:
     longest = time.perf_counter() - began
     held = wrong = at_work = 0
     for kill in range(kills):
-        store = folder / f"killed-{kill % 5}"  # several, so that all stages of one are met
+        store = folder / f"killed-{kill // 2}"  # each meets two: at its beginning, and later
         before = look(store, right)[0]
         child = os.fork()
         if child == 0:
             record_labels(recipe, store, data=data, teacher=teacher)
             os._exit(0)
-        time.sleep(random.Random(kill).uniform(0.1, 0.6) * longest)
+        time.sleep(random.Random(kill).uniform(0.15, 0.45) * longest)
         os.kill(child, signal.SIGKILL)
         _, status = os.waitpid(child, 0)
         now, false = look(store, right)
         at_work += int(os.WIFSIGNALED(status) and now > before)
         held, wrong = held + now, wrong + false
-    for number in range(min(kills, 5)):
+    for number in range(min(kills // 2, 5)):
         store = folder / f"killed-{number}"
         record_labels(recipe, store, data=data, teacher=teacher)
         now, false = look(store, right)
