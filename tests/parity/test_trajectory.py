@@ -10,8 +10,8 @@ import torch.nn.functional as F
 
 from deit.data.loader import TrainLoader
 from deit.data.sources import open_data
-from deit.distillation.config import DistillationConfig
 from deit.distillation.answers import Answers
+from deit.distillation.config import DistillationConfig
 from deit.distillation.teacher import Teacher
 from deit.model.variants import named_config
 from deit.optim.config import EmaConfig
