@@ -81,7 +81,7 @@ def main() -> None:
         "results": results,
     }
     write_json(options.json, report)
-    for weights in results[0]["before"]["evaluations"]:
+    for weights in results[0]["labels"]["evaluations"]:
         print(f"\n{weights} weights\n{table(results, weights)}")
 
 
