@@ -17,7 +17,7 @@ from deit.classifier import Classifier
 from deit.data.classes import ClassList
 from deit.data.dataset import ArraySource
 from deit.data.order import steps_per_epoch
-from deit.data.render_device import HostBatch, finish_batch
+from deit.data.render_device import HostBatch
 from deit.distillation.answers import Answers
 from deit.distillation.label_rows import RowFormat
 from deit.distillation.label_store import LabelStore, StoreHeader
@@ -25,7 +25,7 @@ from deit.distillation.teacher import Teacher
 from deit.errors import UserError
 from deit.model.build import ZooModel
 from deit.programs.labels import describe_arithmetic
-from deit.programs.step import model_preprocess
+from deit.programs.step import finish_views
 from deit.recipes.recipe import Recipe
 from deit.tensors import TrainBatch
 
@@ -162,15 +162,7 @@ def _prepare_batch(
         epoch=0,
         step=step,
     )
-    return finish_batch(
-        host,
-        views=recipe.views,
-        mix=recipe.mix,
-        preprocess=model_preprocess(recipe),
-        num_classes=recipe.model.num_classes,
-        seed=recipe.seed_of_views,
-        device=device,
-    )
+    return finish_views(recipe, host, device)
 
 
 def _record(

@@ -13,16 +13,14 @@ from typing import Any
 import numpy as np
 import torch
 
-from deit.data import order
 from deit.data.images import BadImage
 from deit.data.sources import DataSet
-from deit.distillation.answers import Answers
 from deit.distillation.label_store import LabelStore
 from deit.distillation.teacher import Teacher
 from deit.errors import RunError, UserError
-from deit.programs.labels import require_same_teacher
+from deit.programs.labels import build_answers, require_same_teacher
 from deit.programs.prepare import load_teacher
-from deit.programs.step import Parts, build_loader, build_parts, prepare_batch
+from deit.programs.step import build_loader, finish_views
 from deit.recipes.recipe import Recipe
 from deit.run import machine
 from deit.run.interrupt import listen_for_stop
@@ -38,25 +36,17 @@ class Filler:
     def __init__(
         self, recipe: Recipe, data: DataSet, teacher: Teacher, stores: Sequence[LabelStore]
     ) -> None:
-        device = machine.resolve_device(recipe.run.device)
-        per_epoch = order.steps_per_epoch(len(data.train), recipe.batch_size)
-        self.answers = Answers(
-            config=recipe.distillation,
-            teacher=teacher,
-            stores=stores,
-            mean=recipe.preprocess.mean,
-            std=recipe.preprocess.std,
-            group=recipe.mix.group,
-        )
-        self.parts: Parts = build_parts(recipe, per_epoch, device, self.answers)
-        self.loader = build_loader(recipe, data, device)
+        self.recipe = recipe
+        self.device = machine.resolve_device(recipe.run.device)
+        self.answers = build_answers(recipe, teacher, stores)
+        self.loader = build_loader(recipe, data, self.device)
 
     def fill(self, steps: Sequence[int]) -> Iterator[int]:
         """Fill step by step; gives the number of steps that are done."""
         done, flushed = 0, time.monotonic()
         for first, last in contiguous(steps):
             for host in self.loader.batches(first, last):
-                self.answers.record(prepare_batch(self.parts, host))
+                self.answers.record(finish_views(self.recipe, host, self.device))
                 done += 1
                 if time.monotonic() - flushed > _FLUSH_SECONDS:
                     self.answers.flush()
@@ -80,7 +70,7 @@ def contiguous(steps: Sequence[int]) -> Iterator[tuple[int, int]]:
 
 def fill_here(filler: Filler, steps: Sequence[int], monitor: Monitor) -> None:
     """Fill the steps in this process, until they are done or a signal asks to stop."""
-    size, began = filler.parts.recipe.batch_size, time.perf_counter()
+    size, began = filler.recipe.batch_size, time.perf_counter()
     with listen_for_stop() as stop, monitor.steps(0, len(steps), "label"):
         for done in filler.fill(steps):
             monitor.step(done, _pace(done, len(steps), size, began))

@@ -66,6 +66,13 @@ def open_answers(
         assert examined is not None
         path = Path(recipe.distillation.labels)
         stores = (open_or_create(path, recipe, data, teacher, examined, device),)
+    return build_answers(recipe, teacher, stores)
+
+
+def build_answers(
+    recipe: Recipe, teacher: Teacher | None, stores: Sequence[LabelStore] = ()
+) -> Answers:
+    """A teacher, stores or both, asked as the recipe's student sees its views."""
     return Answers(
         config=recipe.distillation,
         teacher=teacher,

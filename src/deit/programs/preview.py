@@ -5,9 +5,9 @@ import dataclasses
 import torch
 from PIL import Image
 
-from deit.data.render_device import finish_batch, to_pixels
+from deit.data.render_device import to_pixels
 from deit.data.sources import DataSet
-from deit.programs.step import build_loader, model_preprocess
+from deit.programs.step import build_loader, finish_views, model_preprocess
 from deit.recipes.recipe import Recipe
 from deit.report.gallery import heaviest_targets
 from deit.report.sheet import image_sheet
@@ -31,15 +31,7 @@ def draw_views(recipe: Recipe, data: DataSet, count: int, epoch: int = 0) -> Ima
     loader = build_loader(recipe, data, torch.device("cpu"))
     first = epoch * loader.steps_per_epoch
     batches = [
-        finish_batch(
-            host,
-            views=recipe.views,
-            mix=recipe.mix,
-            preprocess=preprocess,
-            num_classes=len(data.classes),
-            seed=recipe.seed_of_views,
-            device=torch.device("cpu"),
-        )
+        finish_views(recipe, host, torch.device("cpu"))
         for host in loader.batches(first, first - (-count // recipe.batch_size))
     ]
     images = torch.cat([batch.images for batch in batches])[:count]

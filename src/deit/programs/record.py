@@ -26,7 +26,7 @@ from deit.measuring.gate import Examination
 from deit.programs.filling import Filler, fill_here, fill_in_processes
 from deit.programs.labels import epoch_length, epochs_of_views, open_or_create
 from deit.programs.prepare import check_data, examine_teacher, load_teacher, open_data, resolve
-from deit.programs.step import prepare_batch
+from deit.programs.step import finish_views
 from deit.recipes.recipe import Recipe
 from deit.run import machine
 from deit.run.progress import Monitor, clock
@@ -165,7 +165,7 @@ def estimate_labels(
     seconds = []
     with _as_many_threads(processes):
         for host in filler.loader.batches(0, _TRIAL_STEPS):
-            filler.answers.on(prepare_batch(filler.parts, host))
+            filler.answers.on(finish_views(recipe, host, filler.device))
             seconds.append(time.perf_counter())
     rows = RowFormat(
         num_classes=len(data.classes),

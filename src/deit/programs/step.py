@@ -119,8 +119,12 @@ def checkpoint_steps(recipe: Recipe, steps_per_epoch: int) -> set[int]:
 
 
 def prepare_batch(parts: Parts, host: HostBatch) -> TrainBatch:
-    """The rendered batch on the device: normalised, erased, mixed, with its target rows."""
-    recipe = parts.recipe
+    """The rendered batch of a run on its device; see `finish_views`."""
+    return finish_views(parts.recipe, host, parts.device)
+
+
+def finish_views(recipe: Recipe, host: HostBatch, device: torch.device) -> TrainBatch:
+    """A recipe's rendered batch on a device: normalised, erased, mixed, with its target rows."""
     return finish_batch(
         host,
         views=recipe.views,
@@ -128,7 +132,7 @@ def prepare_batch(parts: Parts, host: HostBatch) -> TrainBatch:
         preprocess=model_preprocess(recipe),
         num_classes=recipe.model.num_classes,
         seed=recipe.seed_of_views,
-        device=parts.device,
+        device=device,
     )
 
 

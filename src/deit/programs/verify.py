@@ -6,14 +6,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
-from jaxtyping import Int64
 
 from deit.distillation.label_store import LabelStore
-from deit.distillation.teacher import Teacher
-from deit.programs.labels import check_identity, epoch_length, identify, recipe_of_store
+from deit.programs.labels import (
+    build_answers,
+    check_identity,
+    epoch_length,
+    identify,
+    recipe_of_store,
+)
 from deit.programs.prepare import check_data, load_teacher, open_data, resolve
-from deit.programs.step import build_loader, build_parts, prepare_batch
+from deit.programs.step import build_loader, finish_views
 from deit.recipes.recipe import Recipe
 from deit.run import machine
 from deit.run.progress import Monitor
@@ -103,14 +106,14 @@ def verify_labels(
     check_identity(store, identify(recipe, data) | {"teacher": asked.fingerprint()})
     damaged = store.check()
     counts = {epoch: store.count(epoch) for epoch in store.epochs if epoch not in damaged}
-    parts = build_parts(recipe, 1, where, None)
+    answers = build_answers(recipe, asked)
     loader = build_loader(recipe, data, where)
     compared = equal = 0
     for step in _spread_steps(store, counts, recipe, loader.steps_per_epoch, views):
         (host,) = loader.batches(step, step + 1)
-        batch = prepare_batch(parts, host)
+        batch = finish_views(recipe, host, where)
         held, filled = store.read(batch.epoch, batch.positions.cpu().numpy())
-        fresh = _ask_all(recipe, asked, batch.images)
+        fresh = answers.on(batch).argmax(-1).cpu().numpy()
         equal += int((fresh[filled] == held["label"][filled]).sum())
         compared += int(filled.sum())
     return Verified(
@@ -142,10 +145,3 @@ def _spread_steps(
             steps += (epoch * per_epoch + np.flatnonzero(some)).tolist()
     wanted = min(len(steps), -(-views // recipe.batch_size))
     return [steps[int(place)] for place in np.linspace(0, len(steps) - 1, wanted).round()]
-
-
-def _ask_all(recipe: Recipe, teacher: Teacher, images: torch.Tensor) -> Int64[np.ndarray, "batch"]:
-    mean, std = recipe.preprocess.mean, recipe.preprocess.std
-    groups = torch.split(images, recipe.mix.group)
-    answers = [teacher.labels(group, mean, std) for group in groups]
-    return torch.cat(answers).cpu().numpy()
