@@ -23,30 +23,44 @@ def render_view(
 ) -> UInt8[np.ndarray, "size size 3"]:
     """The finished view, but for normalisation, erasing and mixing, which the device does.
 
-    Crop and resize, flip, then the operations in the plan's order.
-
-    Args:
-        image: a decoded image of any size from 1 x 1.
-        plan, row: which view; made by `plan_views` with the same settings and size.
-        config: the settings of the plan; interpolation and fill are read here.
-        image_size: side of the view, pixels.
+    Crop and resize, flip, then the operations in the plan's order. The arguments are `crop_view`'s.
 
     Returns:
         The view. Its memory is planar: ``transpose(2, 0, 1)`` is contiguous and costs nothing,
         while stacking it as it stands does.
     """
-    height, width, _ = image.shape
-    cut = _cut(image, crop_box(plan, row, width, height), plan.crop)
-    planes = _resize(cut, image_size, config.interpolation)
+    pixels = crop_view(image, plan, row, config, image_size)
     if plan.flip[row]:
-        planes = planes.flip(-1)
-    pixels = planes.numpy()
+        pixels = np.ascontiguousarray(pixels.transpose(2, 0, 1)[:, :, ::-1]).transpose(1, 2, 0)
     if plan.ops[row].any():
-        picture = _picture(pixels)
+        picture = _picture(pixels.transpose(2, 0, 1))
         for op, argument in zip(plan.ops[row].tolist(), plan.arguments[row].tolist(), strict=True):
             picture = apply_operation(picture, op, argument, config.fill, config.interpolation)
-        pixels = _planes(picture)
-    return pixels.transpose(1, 2, 0)
+        pixels = _planes(picture).transpose(1, 2, 0)
+    return pixels
+
+
+def crop_view(
+    image: UInt8[np.ndarray, "height width 3"],
+    plan: ViewPlan,
+    row: int,
+    config: ViewConfig,
+    image_size: int,
+) -> UInt8[np.ndarray, "size size 3"]:
+    """The view without flip and operations: cut and resized.
+
+    Args:
+        image: a decoded image of any size from 1 x 1.
+        plan, row: which view; made by `plan_views` with the same settings and size.
+        config: the settings of the plan; its interpolation is read here.
+        image_size: side of the view, pixels.
+
+    Returns:
+        Pixels in planar memory, as those of `render_view`.
+    """
+    height, width, _ = image.shape
+    cut = _cut(image, crop_box(plan, row, width, height), plan.crop)
+    return _resize(cut, image_size, config.interpolation).numpy().transpose(1, 2, 0)
 
 
 def _cut(
