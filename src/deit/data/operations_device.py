@@ -5,10 +5,10 @@ here to all images of a batch that are to have it, each with an argument of its 
 two come:
 
 * The operations on colour, and the blur, equal Pillow's in every byte.
-* Shears and translations differ from Pillow by one grey level in less than one value of 1000 (of
-  100 when bilinear).
-* Rotation has OpenCV's kernel, from whose it differs by one grey level in one value of 1000. From
-  Pillow's it is half to one and a half grey levels away on average, on photographs.
+* Shears and translations differ from Pillow's by one grey level, on photographs in less than two
+  values of 1000 (one of 100 when bilinear).
+* Rotation has OpenCV's kernel and differs from it by one grey level, in less than two values of
+  1000. From Pillow's it is half a grey level to two away on average, on photographs.
 
 Sums are of integers, and all else is elementwise with one rounding in each step: an image is
 rendered to the same bytes whatever stands beside it in the batch, on the CPU and on a GPU. No step

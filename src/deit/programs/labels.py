@@ -255,9 +255,9 @@ def check_identity(store: LabelStore, identity: dict[str, Any]) -> None:
     todo = "undo the difference, or record labels for this run: `deit label`"
     if seed[0] != seed[1]:
         todo = f"show the store's views: --view-seed {seed[1]}; or record labels for this seed"
-    renders = [" device " in str(made["renderer"]) for made in (then, identity)]
-    if renders[0] != renders[1]:
-        where = "device" if renders[0] else "host"
+    on_device = [str(made["renderer"]).startswith("device") for made in (then, identity)]
+    if on_device[0] != on_device[1]:
+        where = "device" if on_device[0] else "host"
         todo = f"render as the store's views were: run.render={where}; or record labels for these"
     raise UserError(
         f"{store.path} holds labels of something else:\n  " + "\n  ".join(changed),
@@ -322,9 +322,10 @@ def describe_arithmetic(device: torch.device) -> dict[str, Any]:
 
 
 def _name_renderer(recipe: Recipe) -> int | str:
-    """What makes pixels of the plan: the host's renderer, or its crops and the device's."""
-    on_device = recipe.run.render == "device"
-    return f"{RENDERER}, device {DEVICE_RENDERER}" if on_device else RENDERER
+    """What makes the pixels of a plan: the host, or the device of the host's crops."""
+    if recipe.run.render == "device":
+        return f"device {DEVICE_RENDERER} on crops of {RENDERER}"
+    return RENDERER
 
 
 def _probe(recipe: Recipe, data: DataSet) -> str:
