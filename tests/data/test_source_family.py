@@ -1,7 +1,8 @@
-"""One set of images through every way in: the same classes, labels, pixels, and where they can, names."""
+"""One set of images through every way in: the same classes, labels, pixels and, by path, names."""
 
 import csv
 import json
+import multiprocessing
 import pickle
 import tarfile
 from collections.abc import Callable
@@ -14,6 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
+from deit.data import loader
 from deit.data.check import check_images
 from deit.data.dataset import DataSet, SizedSource, Source
 from deit.data.images import BadImage
@@ -83,43 +85,28 @@ def make_parquet_of_bytes(root: Path) -> str:
 
 
 def make_parquet_of_structs(root: Path) -> str:
-    """As `datasets` writes it: bytes and path in one column, classes as numbers."""
-    table = _features(root)["train"].data.table
-    columns = [_features(root)[split].with_format("arrow")[:] for split in SPLITS]
-    for split, column in zip(SPLITS, columns, strict=True):
-        path = root.parent / f"{split}.parquet"
-        pq.write_table(column.cast(table.schema), path, row_group_size=3)
+    """As `datasets` writes it: bytes and path in one column, classes as numbers, a file a split."""
+    for split, dataset in embed(root).items():
+        dataset.to_parquet(root.parent / f"{split}.parquet", batch_size=3)
     return str(root.parent / "train.parquet")
 
 
 def make_saved(root: Path) -> str:
-    _features(root).save_to_disk(root.parent / "saved")
+    embed(root).save_to_disk(root.parent / "saved")
     return str(root.parent / "saved")
 
 
-def _features(root: Path) -> "datasets.DatasetDict":
+def embed(root: Path) -> datasets.DatasetDict:
+    """The photos as `datasets` holds them, with their bytes."""
     features = datasets.Features(
         {"image": datasets.Image(), "label": datasets.ClassLabel(names=list(CLASSES))}
     )
-    rows = rows_of(root)
+    splits: dict[str, list[dict[str, object]]] = {split: [] for split in SPLITS}
+    for row in rows_of(root):
+        image = {"bytes": (root / row["path"]).read_bytes(), "path": row["path"]}
+        splits[row["split"]].append({"image": image, "label": row["label"]})
     return datasets.DatasetDict(
-        {
-            split: datasets.Dataset.from_list(
-                [
-                    {
-                        "image": {
-                            "bytes": (root / row["path"]).read_bytes(),
-                            "path": row["path"],
-                        },
-                        "label": row["label"],
-                    }
-                    for row in rows
-                    if row["split"] == split
-                ],
-                features=features,
-            )
-            for split in SPLITS
-        }
+        {split: datasets.Dataset.from_list(rows, features) for split, rows in splits.items()}
     )
 
 
@@ -203,8 +190,8 @@ def test_measuring_takes_the_validation_images(
 
 def render(source: Source, workers: int) -> list[np.ndarray]:
     """Two batches of augmented views, over the end of an epoch."""
-    loader = TrainLoader(source, ViewConfig(), OrderConfig(), 8, 7, 6, workers)
-    return [batch.images.numpy().copy() for batch in loader.batches(1, 3)]
+    views = TrainLoader(source, ViewConfig(), OrderConfig(), 8, 7, 6, workers)
+    return [batch.images.numpy().copy() for batch in views.batches(1, 3)]
 
 
 @pytest.mark.parametrize("member", MEMBERS)
@@ -220,15 +207,25 @@ def test_forked_workers_render_the_same_batches(member: str, opened: dict[str, D
 
 
 @pytest.mark.parametrize("member", HOLDS_BYTES)
-def test_spawned_workers_read_the_same_images(member: str, opened: dict[str, DataSet]) -> None:
-    """In a process that shares nothing but the pickle."""
-    import multiprocessing
-
+def test_spawned_processes_read_the_same_images(member: str, opened: dict[str, DataSet]) -> None:
+    """From the pickle alone; files opened by the parent are not theirs."""
     source = opened[member].train
     with multiprocessing.get_context("spawn").Pool(1) as pool:
-        images = pool.map(source.read, [0, len(source) - 1])
-    np.testing.assert_array_equal(images[0], source.read(0))
-    np.testing.assert_array_equal(images[1], source.read(len(source) - 1))
+        first, last = pool.map(source.read, [0, len(source) - 1])
+    np.testing.assert_array_equal(first, source.read(0))
+    np.testing.assert_array_equal(last, source.read(len(source) - 1))
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("member", MEMBERS)
+def test_spawned_workers_render_the_same_batches(
+    member: str, opened: dict[str, DataSet], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As forked ones do; each imports torch first, which takes seconds."""
+    expected = render(opened["folder"].train, workers=0)
+    monkeypatch.setattr(loader, "_start_method", lambda: "spawn")
+    for images, referee in zip(render(opened[member].train, 1), expected, strict=True):
+        np.testing.assert_array_equal(images, referee)
 
 
 @pytest.mark.parametrize("member", MEMBERS)
