@@ -83,6 +83,8 @@ class ParquetImages:
         except (pyarrow.ArrowException, OSError) as error:
             reason = f"its group of rows in {title} cannot be read: {error}"
             raise BadImage(name, reason[:300]) from error
+        if len(table) != self._starts[group + 1] - self._starts[group]:
+            raise BadImage(name, f"its group of rows in {title} is not as long as it should be")
         return table.column(0)
 
     def __getstate__(self) -> tuple[str, str, Any, tuple[int, int]]:

@@ -57,6 +57,8 @@ def _read(path: str, file: Any, status: tuple[int, int]) -> Table:
     unread = [name for name in schema.names if name not in (image, *wanted)]
     columns = {name: _cells(file, name) for name in wanted}
     num_rows = file.metadata.num_rows
+    if any(len(cells) != num_rows for cells in columns.values()):
+        raise OSError("columns that end before others")
     images = image_paths = None
     if image:
         in_struct = not _is_bytes(schema.field(image).type)
