@@ -249,10 +249,10 @@ def test_bad_rows_are_named_before_any_image_is_read(
 @pytest.mark.parametrize(
     ("cell", "message"),
     [
-        (1.0, "neither text nor a whole number"),
-        (True, "neither text nor a whole number"),
-        (["cat"], "neither text nor a whole number"),
-        ("\ud800", "neither text nor a whole number"),
+        (1.0, "neither text nor a number"),
+        (True, "neither text nor a number"),
+        (["cat"], "neither text nor a number"),
+        ("\ud800", "neither text nor a number"),
         (None, "no class"),
         (-1, "a class below 0"),
     ],

@@ -146,6 +146,15 @@ def test_what_is_kept_in_memory_is_bounded(tmp_path: Path, monkeypatch: pytest.M
     assert sum(kept.nbytes for kept in train.images._kept.groups.values()) <= 3 * size + 40
 
 
+def test_what_an_image_costs_is_noted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where not all groups can be kept: then their size decides the pace of training."""
+    path = write(tmp_path / "a.parquet", numbered(40))
+    assert not any("group of rows" in note for note in read_manifest(path).notes)
+    monkeypatch.setattr(parquet_images, "KEPT_BYTES", 1000)
+    (note,) = (note for note in read_manifest(path).notes if "group of rows" in note)
+    assert "its group of rows, on average 0.0 MiB" in note
+
+
 def test_threads_read_the_right_images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """While they drive each other's groups out."""
     train = train_of(write(tmp_path / "a.parquet", numbered(60)))

@@ -287,7 +287,8 @@ def _missing_files(root: str, names: Sequence[str]) -> list[str]:
     folders: dict[str, set[str]] = {}
     missing = []
     for name in names:
-        folder, file = os.path.split(name)
+        folder, stroke, file = name.rpartition("/")
+        folder += stroke
         if folder not in folders:
             folders[folder] = _files_in(os.path.join(root, folder))
         if file not in folders[folder]:

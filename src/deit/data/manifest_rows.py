@@ -121,6 +121,8 @@ def read_rows(table: Table, split: str) -> Rows:
         raise UserError(f"{table.title} has no rows", "a row for each image", "write some")
     classes, order, notes = _read_classes(table, columns)
     names = _read_names(table, columns)
+    if table.images is not None and (cost := table.images.cost()):
+        notes = (*notes, f"{table.title}: {cost}")
     rows = Rows(
         table,
         range(len(classes)),
@@ -213,15 +215,14 @@ def _read_labels(table: Table, column: str) -> list[str]:
     cells = table.columns[column]
     what = f"in the column '{printable(column)}'"
     _refuse(table, cells, lambda cell: cell is None or cell == "", f"no class {what}")
-    _refuse(
-        table,
-        cells,
-        lambda cell: type(cell) not in (str, int) or not _is_encodable(str(cell)),
-        f"neither text nor a whole number {what}",
-    )
+    _refuse(table, cells, lambda cell: not _is_label(cell), f"neither text nor a number {what}")
     labels = [str(cell).strip() for cell in cells]
     _refuse(table, labels, lambda text: not text, f"no class {what}")
     return labels
+
+
+def _is_label(cell: object) -> bool:
+    return _is_encodable(cell) if isinstance(cell, str) else type(cell) is int
 
 
 def _pairs(

@@ -10,7 +10,7 @@ from typing import Any
 from deit.data.classes import listed
 from deit.data.manifest_columns import WANTED
 from deit.data.names import printable
-from deit.data.parquet_images import ParquetImages
+from deit.data.parquet_images import ParquetImages, chunks
 from deit.data.table import Table
 from deit.errors import UserError
 
@@ -115,31 +115,19 @@ def _cells(file: Any, column: str) -> list[Any]:
     return list(file.read(columns=[column], use_threads=False).column(0).to_pylist())
 
 
-def _leaf_places(metadata: Any, leaf: str) -> list[int]:
-    group = metadata.row_group(0)
-    return [
-        place for place in range(group.num_columns) if group.column(place).path_in_schema == leaf
-    ]
-
-
 def _all_empty(metadata: Any, leaf: str) -> bool:
     """Whether no row has bytes, as far as the file says: then its paths name files."""
-    (place,) = _leaf_places(metadata, leaf)
-    for group in range(metadata.num_row_groups):
-        chunk = metadata.row_group(group).column(place)
-        known = chunk.is_stats_set and chunk.statistics.has_null_count
-        if not known or chunk.statistics.null_count < metadata.row_group(group).num_rows:
-            return False
-    return True
+    return all(
+        chunk.is_stats_set
+        and chunk.statistics.has_null_count
+        and chunk.statistics.null_count == metadata.row_group(group).num_rows
+        for group, chunk in enumerate(chunks(metadata, leaf))
+    )
 
 
 def _check_groups(path: str, metadata: Any, leaf: str) -> None:
     """Raise for groups of rows that are too large to be read for one image."""
-    if metadata.num_row_groups == 0:
-        return
-    (place,) = _leaf_places(metadata, leaf)
-    groups = range(metadata.num_row_groups)
-    largest = max(metadata.row_group(g).column(place).total_uncompressed_size for g in groups)
+    largest = max((chunk.total_uncompressed_size for chunk in chunks(metadata, leaf)), default=0)
     if largest > MOST_GROUP_BYTES:
         raise UserError(
             f"{printable(path)}: a group of rows holds {largest / 2**30:.1f} GiB of images, which "

@@ -121,13 +121,20 @@ def _separated(path: str, text: str, delimiter: str) -> Table:
         skipinitialspace=True,
         strict=True,
     )
-    rows: list[list[str]] = []
+    header: list[str] = []
+    columns: list[list[str]] = []
     lines: list[int] = []
     before = 0
     try:
         for row in reader:
-            if row:
-                rows.append(row)
+            if not header:
+                header = [name.strip() for name in row]
+                _check_header(path, header)
+                columns = [[] for _ in header]
+            elif row:
+                _check_width(path, before + 1, row, header)
+                for column, cell in zip(columns, row, strict=True):
+                    column.append(cell)
                 lines.append(before + 1)
             before = reader.line_num
     except csv.Error as error:
@@ -136,12 +143,8 @@ def _separated(path: str, text: str, delimiter: str) -> Table:
             'values with commas or quotes stand in double quotes: "a ""b"", c"',
             "correct that line; an opening quote may lack its partner",
         ) from error
-    header = [name.strip() for name in rows[0]]
-    _check_columns(path, header)
-    _check_widths(path, header, rows, lines)
-    cells = zip(*rows[1:], strict=True) if len(rows) > 1 else ([] for _ in header)
-    columns = {name: column for name, column in zip(header, cells, strict=True) if name}
-    return Table(path, columns, lines[1:])
+    named = {name: column for name, column in zip(header, columns, strict=True) if name}
+    return Table(path, named, lines)
 
 
 def _guess_delimiter(text: str) -> str:
@@ -150,11 +153,11 @@ def _guess_delimiter(text: str) -> str:
     >>> _guess_delimiter("path;label\\na,b.jpg;c"), _guess_delimiter("path\\n1.jpg")
     (';', ',')
     """
-    header = text.lstrip().splitlines()[0]
+    header = text.lstrip()[:10_000].splitlines()[0]
     return next((each for each in _DELIMITERS if each in header), ",")
 
 
-def _check_columns(path: str, header: Sequence[str]) -> None:
+def _check_header(path: str, header: Sequence[str]) -> None:
     twice = [name for name, count in Counter(header).items() if name and count > 1]
     if twice:
         raise UserError(
@@ -164,16 +167,13 @@ def _check_columns(path: str, header: Sequence[str]) -> None:
         )
 
 
-def _check_widths(
-    path: str, header: Sequence[str], rows: Sequence[Sequence[str]], lines: Sequence[int]
-) -> None:
-    for row, line in zip(rows, lines, strict=True):
-        if len(row) != len(header):
-            raise UserError(
-                f"{printable(path)}, line {line}: {len(row)} values for {len(header)} columns",
-                f"as many as in the first line: {listed(header)}",
-                'put values with commas into double quotes: "a, b.jpg"',
-            )
+def _check_width(path: str, line: int, row: Sequence[str], header: Sequence[str]) -> None:
+    if len(row) != len(header):
+        raise UserError(
+            f"{printable(path)}, line {line}: {len(row)} values for {len(header)} columns",
+            f"as many as in the first line: {listed(header)}",
+            'put values with commas into double quotes: "a, b.jpg"',
+        )
 
 
 def _json_lines(path: str, text: str) -> Table:
