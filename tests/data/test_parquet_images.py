@@ -1,6 +1,7 @@
 """Images inside a Parquet file: which column, what they are called, memory, damage."""
 
 import io
+import multiprocessing
 import sys
 import threading
 from pathlib import Path
@@ -171,6 +172,22 @@ def test_threads_read_the_right_images(tmp_path: Path, monkeypatch: pytest.Monke
     for thread in threads:
         thread.join()
     assert wrong == []
+
+
+@pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")
+def test_a_forked_worker_does_not_wait_for_its_parents_threads(tmp_path: Path) -> None:
+    """One of them may be reading, and hold the lock, at the moment of the fork."""
+    train = train_of(write(tmp_path / "a.parquet", numbered(8)))
+    assert isinstance(train, ParquetSource)
+    train.read(0)
+    with train.images._kept.lock:
+        child = multiprocessing.get_context("fork").Process(target=train.read, args=(5,))
+        child.start()
+        child.join(10)
+    alive = child.is_alive()
+    child.kill()
+    assert not alive
+    assert child.exitcode == 0
 
 
 def test_bad_rows_are_named(tmp_path: Path) -> None:
