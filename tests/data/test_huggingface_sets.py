@@ -272,7 +272,7 @@ def test_with_a_network_the_hub_is_asked(monkeypatch: pytest.MonkeyPatch) -> Non
     [
         ("hf:", "hf:: no name"),
         ("hf:,label=x", "no name"),
-        ("hf:a/b,lable=x", r"'lable=x'\n(.|\n)*did you mean label\?"),
+        ("hf:a/b,lbel=x", r"'lbel=x'\n(.|\n)*did you mean label\?"),
         ("hf:a/b,label", "'label'"),
         ("hf:a/b,label=", "'label='"),
         ("hf:no/such/folder", "no folder no/such/folder"),
