@@ -16,7 +16,9 @@ from deit.cli.options import parse
 from deit.cli.tables import check_writable
 
 _OPTIONAL = {
+    "datasets": ("data", "data sets of Hugging Face"),
     "onnxruntime": ("export", "ONNX teachers and models"),
+    "pyarrow": ("data", "Parquet manifests and images"),
     "tensorboard": ("track", "curves in TensorBoard"),
     "transformers": ("hf", "checks against transformers"),
 }

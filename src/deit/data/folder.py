@@ -32,11 +32,12 @@ from deit.errors import UserError
 
 @dataclass(frozen=True, slots=True, eq=False)
 class FileSource:
-    """Images in files below one folder.
+    """Images in files.
 
     Attributes:
         root: the folder that names are relative to.
-        names: the path of each image, with ``/`` between its parts.
+        names: the path of each image, with ``/`` between its parts; one that begins with ``/``
+            leads elsewhere.
         labels: the class of each image.
         classes: the class list that the labels index.
     """
@@ -56,7 +57,7 @@ class FileSource:
             BadImage: when it cannot be decoded.
         """
         name = self.names[index]
-        return decode_image(read_image_file(f"{self.root}/{name}", name), name)
+        return decode_image(read_image_file(os.path.join(self.root, name), name), name)
 
     def read_size(self, index: int) -> tuple[int, int]:
         """Height and width of one image, from its header.
@@ -65,7 +66,7 @@ class FileSource:
             BadImage: when the header shows that it cannot be used.
         """
         name = self.names[index]
-        return read_file_size(f"{self.root}/{name}", name)
+        return read_file_size(os.path.join(self.root, name), name)
 
 
 def open_folder(root: Path) -> tuple[FileSource, FileSource | None, list[str]]:
