@@ -123,6 +123,18 @@ def test_tables_of_images_with_few_values_are_pillows(values):
         np.testing.assert_array_equal(after(operation, image, np.array([1.7]))[0], expected)
 
 
+def test_every_range_of_values_is_stretched_as_pillow_does():
+    """In double precision and in Pillow's order: else whole numbers fall one short."""
+    ranges = [(low, high) for low in range(0, 256, 16) for high in range(low, 256)]
+    values = np.stack([np.arange(256).clip(*bounds) for bounds in ranges]).astype(np.uint8)
+    images = np.repeat(values.reshape(-1, 16, 16, 1), 3, axis=3)
+    ours = as_pixels(
+        apply_to_all(as_tensor(images), Operation.AUTO_CONTRAST, np.zeros(len(images)))
+    )
+    expected = [np.asarray(ImageOps.autocontrast(Image.fromarray(image))) for image in images]
+    np.testing.assert_array_equal(ours, np.stack(expected))
+
+
 @pytest.mark.parametrize("interpolation", ["bicubic", "bilinear"])
 @pytest.mark.parametrize("size", [224, 32])
 @pytest.mark.parametrize("operation", MATRICES)
