@@ -34,7 +34,9 @@ from deit.data.folder import FileSource
 from deit.data.loader import TrainLoader
 from deit.data.names import Names
 from deit.data.operations import Operation
+from deit.data.operations_device import DEVICE_RENDERER
 from deit.data.plan import plan_operations
+from deit.data.render import RENDERER
 from deit.data.render_device import HostBatch, finish_crops
 from deit.data.sources import Source, open_data
 from deit.distillation.teacher import Teacher
@@ -222,6 +224,7 @@ def main(words: Sequence[str] | None = None) -> None:
     told[Path(options.teacher).name] = {
         "recipe": options.recipe,
         "overrides": overrides,
+        "renderers": {"host": RENDERER, "device": DEVICE_RENDERER},
         "processor": environment["processor"],
         "device": environment["device"],
         "versions": environment["versions"],
