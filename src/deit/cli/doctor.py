@@ -61,6 +61,8 @@ def examine() -> dict[str, Any]:
         "memory": f"{_memory_gib():.1f} GiB",
         "device": environment["device"],
         "precision": machine.resolve_precision("auto", device) + " where a recipe says auto",
+        "views": f"rendered on the {machine.resolve_render('auto', device)} where a recipe says "
+        "auto",
         "matrix product": _products(torch, device),
         "shared memory": _free("/dev/shm"),
         "disk here": _free("."),
