@@ -45,6 +45,9 @@ from deit.errors import UserError
 MAX_PIXELS = 2**26
 """8192 x 8192: 0.25 GiB once decoded. Below the size at which Pillow warns of bombs."""
 
+MAX_SIDE = 2**16 - 1
+"""What JPEG and GIF can hold. Longer sides are found in damaged headers, not in photographs."""
+
 MAX_FILE_BYTES = 2**29
 """512 MiB: what `MAX_PIXELS` need at 8 bytes a pixel."""
 
@@ -166,6 +169,12 @@ class _Jpeg(JpegImagePlugin.JpegImageFile):
         return Image.Exif()
 
 
+_PLANAR = 284
+"""TIFF's PlanarConfiguration; 2: the values of each channel lie together."""
+
+_BAND = 2**20
+"""Pixels that are converted at a time: conversions need 20 bytes for each besides the result."""
+
 _READERS: tuple[tuple[tuple[bytes, ...], type[ImageFile.ImageFile]], ...] = (
     ((b"\xff\xd8\xff",), _Jpeg),
     ((b"\x89PNG\r\n\x1a\n",), PngImagePlugin.PngImageFile),
@@ -196,8 +205,22 @@ def _open(
     width, height = image.size
     if width * height > max_pixels:
         raise BadImage(name, f"{width} x {height} pixels are more than {max_pixels:,}")
-    chatty = reader is TiffImagePlugin.TiffImageFile
-    return image, _without_warnings if chatty else contextlib.nullcontext
+    if max(width, height) > MAX_SIDE:
+        raise BadImage(name, f"{width} x {height} pixels; a side has {MAX_SIDE:,} at most")
+    if isinstance(image, TiffImagePlugin.TiffImageFile):
+        _check_covered(image, name)
+        return image, _without_warnings
+    return image, contextlib.nullcontext
+
+
+def _check_covered(image: TiffImagePlugin.TiffImageFile, name: str) -> None:
+    """Raise for a TIFF whose strips or tiles leave a part out, which Pillow would make black."""
+    width, height = image.size
+    layers = len(image.getbands()) if image.tag_v2.get(_PLANAR) == 2 else 1
+    boxes = (tile.extents for tile in image.tile if tile.extents is not None)
+    areas = ((right - left) * (low - top) for left, top, right, low in boxes)
+    if sum(areas) < width * height * layers:
+        raise BadImage(name, "its strips or tiles do not cover it")
 
 
 def _reader(start: bytes, name: str) -> type[ImageFile.ImageFile]:
@@ -259,13 +282,24 @@ def _to_rgb(image: ImageFile.ImageFile, name: str) -> Pixels:
         return _grey(_checked(np.asarray(image), 65535, name) >> 8)
     if image.mode == "F":
         return _grey(np.rint(_checked(np.asarray(image), 1, name) * 255))
+    width, height = image.size
+    pixels = np.empty((height, width, 3), dtype=np.uint8)
+    rows = max(1, _BAND // width)
+    for top in range(0, height, rows):
+        band = image if rows >= height else image.crop((0, top, width, min(top + rows, height)))
+        pixels[top : top + rows] = np.asarray(_flattened(band))
+    return pixels
+
+
+def _flattened(image: Image.Image) -> Image.Image:
+    """The picture without its transparency, in RGB."""
     if image.mode == "RGB" and "transparency" not in image.info:  # the common case: no copy
-        return np.array(image)
+        return image
     if not image.has_transparency_data:
-        return np.array(image.convert("RGB"))
+        return image.convert("RGB")
     white = Image.new("RGBA", image.size, "white")
     white.alpha_composite(image.convert("RGBA"))
-    return np.array(white.convert("RGB"))
+    return white.convert("RGB")
 
 
 def _bits(image: ImageFile.ImageFile) -> int:
