@@ -1,6 +1,6 @@
 """Damaged image files without end, the same ones each time, and what decoding them costs.
 
-    python tests/mutants.py FIRST COUNT
+    cd tests && python -m odd_files.mutants FIRST COUNT
 
 Decodes so many mutants in a process of its own, whose memory nobody else has filled, and prints the
 figures as JSON. Mutant number n is a function of n alone: its format is n modulo seven.
@@ -23,20 +23,13 @@ import numpy as np
 from PIL import Image, PngImagePlugin
 
 from deit.data.images import BadImage, decode_image
+from odd_files.forms import encoded
 
 FORMATS = ("JPEG", "PNG", "GIF", "BMP", "TIFF", "WEBP", "PPM")
 
 _RNG = np.random.default_rng(11)
 _SMOOTH = np.linspace(0, 255, 40 * 56 * 3).reshape(40, 56, 3)
 PICTURE = (_SMOOTH * 0.7 + _RNG.integers(0, 70, _SMOOTH.shape)).astype(np.uint8)
-
-
-def encoded(picture: Image.Image | np.ndarray, kind: str, **options: object) -> bytes:
-    """An image file of some format."""
-    image = Image.fromarray(picture) if isinstance(picture, np.ndarray) else picture
-    buffer = io.BytesIO()
-    image.save(buffer, kind, **options)
-    return buffer.getvalue()
 
 
 def seeds() -> dict[str, list[bytes]]:
