@@ -89,9 +89,9 @@ def test_the_header_tells_the_size_of_what_is_shown() -> None:
 def test_bombs_cost_nothing(tmp_path: Path) -> None:
     """Refused from the header in 5 ms of processor time, the best of three, and in 5 MB.
 
-    The dearest take 2.4 ms: texts in a PNG, of which a megabyte is unpacked before they are refused.
-    They run in a process of their own, whose greatest size so far is then theirs; as a control it
-    takes 16 MiB at last.
+    Texts in a PNG, of which a megabyte is unpacked before they are refused, take 2.4 ms: they are
+    allowed 20, all others a tenth of a millisecond and are allowed 5. They run in a process of
+    their own, whose greatest size so far is then theirs; as a control it takes 16 MiB at last.
     """
     bombs = {f"{f.kind}, {f.detail}": f.data for f in all_files() if f.kind in BOMBS}
     (tmp_path / "bombs").write_bytes(pickle.dumps(bombs))
@@ -100,5 +100,9 @@ def test_bombs_cost_nothing(tmp_path: Path) -> None:
     assert finished.returncode == 0, finished.stderr[-2000:]
     costs, control = json.loads(finished.stdout)
     assert len(costs) == 2 * len(bombs) > 50
-    assert {name: cost for name, cost in costs.items() if cost[0] > 0.005 or cost[1] > 5} == {}
+    late = {
+        name: cost for name, cost in costs.items() if cost[0] > (0.02 if "zlib" in name else 0.005)
+    }
+    assert late == {}
+    assert {name: cost for name, cost in costs.items() if cost[1] > 5} == {}
     assert control > 10

@@ -15,6 +15,7 @@ from jaxtyping import Int64, UInt8
 
 from deit.data.classes import ClassList
 from deit.data.images import decode_image, read_file_size, read_image_file
+from deit.data.limits import MAX_PIXELS
 from deit.data.names import Names, printable
 from deit.data.tree import (
     TRAIN,
@@ -39,12 +40,14 @@ class FileSource:
         names: the path of each image, with ``/`` between its parts.
         labels: the class of each image.
         classes: the class list that the labels index.
+        max_pixels: images of more are refused.
     """
 
     root: str
     names: Names
     labels: Int64[np.ndarray, "images"]
     classes: ClassList
+    max_pixels: int = MAX_PIXELS
 
     def __len__(self) -> int:
         return len(self.names)
@@ -56,7 +59,8 @@ class FileSource:
             BadImage: when it cannot be decoded.
         """
         name = self.names[index]
-        return decode_image(read_image_file(f"{self.root}/{name}", name), name)
+        data = read_image_file(f"{self.root}/{name}", name)
+        return decode_image(data, name, max_pixels=self.max_pixels)
 
     def read_size(self, index: int) -> tuple[int, int]:
         """Height and width of one image, from its header.
@@ -65,7 +69,7 @@ class FileSource:
             BadImage: when the header shows that it cannot be used.
         """
         name = self.names[index]
-        return read_file_size(f"{self.root}/{name}", name)
+        return read_file_size(f"{self.root}/{name}", name, max_pixels=self.max_pixels)
 
 
 def open_folder(root: Path) -> tuple[FileSource, FileSource | None, list[str]]:

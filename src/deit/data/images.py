@@ -4,7 +4,8 @@ Every way into the library decodes here, so that training, evaluation, the comma
 see the same pixels. What is decided:
 
 * formats: JPEG, PNG, GIF, BMP, TIFF, WebP, PPM, recognised by their first bytes, never by name;
-* the size is read from the header and refused above `MAX_PIXELS` before any pixel is decoded;
+* the size is read from the header, and one above the limit is refused before any pixel is
+  decoded (`deit.data.limits`; `data.max_pixels` of a recipe);
 * truncated or damaged files are refused, never half decoded;
 * the EXIF orientation is applied; colour profiles are ignored, as in torchvision and timm;
 * transparency is composited on white (dropping it, as ``convert("RGB")`` does, shows whatever
@@ -39,17 +40,9 @@ from PIL import (
     WebPImagePlugin,
 )
 
+from deit.data.limits import MAX_FILE_BYTES, MAX_PIXELS, MAX_SIDE
 from deit.data.names import printable
 from deit.errors import UserError
-
-MAX_PIXELS = 2**26
-"""8192 x 8192: 0.25 GiB once decoded. Below the size at which Pillow warns of bombs."""
-
-MAX_SIDE = 2**16 - 1
-"""What JPEG and GIF can hold. Longer sides are found in damaged headers, not in photographs."""
-
-MAX_FILE_BYTES = 2**29
-"""512 MiB: what `MAX_PIXELS` need at 8 bytes a pixel."""
 
 FORMATS = "JPEG, PNG, GIF, BMP, TIFF, WebP or PPM"
 
@@ -111,17 +104,17 @@ def read_image_file(path: str, name: str) -> bytes:
         return file.read()
 
 
-def read_file_size(path: str, name: str) -> tuple[int, int]:
+def read_file_size(path: str, name: str, *, max_pixels: int = MAX_PIXELS) -> tuple[int, int]:
     """Height and width of the upright image in a file, from the header: no pixel is decoded.
 
     Raises:
         BadImage: for what the header shows; damage to the pixels is not seen.
     """
     with _blaming(name), _regular_file(path, name) as file:
-        return _upright_size(file, name)
+        return _upright_size(file, name, max_pixels)
 
 
-def decode_size(data: bytes, name: str) -> tuple[int, int]:
+def decode_size(data: bytes, name: str, *, max_pixels: int = MAX_PIXELS) -> tuple[int, int]:
     """As `read_file_size`, of a file's bytes.
 
     Raises:
@@ -131,11 +124,13 @@ def decode_size(data: bytes, name: str) -> tuple[int, int]:
     (1, 2)
     """
     with _blaming(name):
-        return _upright_size(io.BytesIO(data), name)
+        return _upright_size(io.BytesIO(data), name, max_pixels)
 
 
-def _upright_size(file: io.BytesIO | io.BufferedReader, name: str) -> tuple[int, int]:
-    image, _ = _open(file, name, MAX_PIXELS)
+def _upright_size(
+    file: io.BytesIO | io.BufferedReader, name: str, max_pixels: int
+) -> tuple[int, int]:
+    image, _ = _open(file, name, max_pixels)
     width, height = image.size
     return (width, height) if _orientation(image) >= 5 else (height, width)
 

@@ -5,7 +5,7 @@ list, and says in notes what it decided.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -13,6 +13,7 @@ from deit.data.classes import listed
 from deit.data.dataset import (
     ArraySource,
     DataSet,
+    LimitedSource,
     Selection,
     SizedSource,
     Source,
@@ -21,6 +22,7 @@ from deit.data.dataset import (
     take_per_class,
 )
 from deit.data.folder import open_evaluation_folder, open_folder
+from deit.data.limits import MAX_PIXELS, check_max_pixels
 from deit.data.named_sets import NAMED_SETS, Opened, open_digits, open_torchvision
 from deit.data.names import printable
 from deit.data.shard_paths import find_shards
@@ -68,6 +70,10 @@ class DataConfig:
     """What to do about training images that cannot be decoded: stop before the first step, or train
     without them. They are named either way, and never replaced by others."""
 
+    max_pixels: int = MAX_PIXELS
+    """Images of more pixels (width times height) are bad: they are refused by their header, before
+    they take memory. Decoding one takes up to 8 bytes for each pixel."""
+
     def __post_init__(self) -> None:
         if self.images_per_class is not None and self.images_per_class < 1:
             raise UserError(
@@ -75,10 +81,15 @@ class DataConfig:
                 "1 or more, or none for all images",
                 "correct the number",
             )
+        check_max_pixels("data.max_pixels =", self.max_pixels)
 
 
 def open_data(
-    spec: str, *, images_per_class: int | None = None, cache: Path | None = None
+    spec: str,
+    *,
+    images_per_class: int | None = None,
+    cache: Path | None = None,
+    max_pixels: int = MAX_PIXELS,
 ) -> DataSet:
     """Open what a user calls DATA.
 
@@ -89,6 +100,7 @@ def open_data(
         spec: a folder; tar shards, as ``train-{000..009}.tar``; ``torchvision:NAME``; ``digits``.
         images_per_class: as in `DataConfig`.
         cache: where torchvision's sets are kept; by default `named_sets.default_cache`.
+        max_pixels: as in `DataConfig`.
 
     Raises:
         UserError: for everything that is wrong with the data, before any image is read.
@@ -97,10 +109,12 @@ def open_data(
     >>> len(data.classes), len(data.train), len(data.val)
     (10, 100, 359)
     """
-    return _complete(spec, _open(spec, cache), images_per_class)
+    return _complete(spec, _open(spec, cache), images_per_class, max_pixels)
 
 
-def open_evaluation(spec: str, *, cache: Path | None = None) -> tuple[Source, Sequence[str]]:
+def open_evaluation(
+    spec: str, *, cache: Path | None = None, max_pixels: int = MAX_PIXELS
+) -> tuple[Source, Sequence[str]]:
     """The images to measure a model on, with notes.
 
     Those are the validation images of the data. Other than for training, a validation split may
@@ -111,13 +125,19 @@ def open_evaluation(spec: str, *, cache: Path | None = None) -> tuple[Source, Se
         UserError: as `open_data`.
     """
     if spec == "digits" or spec.startswith(_TORCHVISION):
-        return _validation(open_data(spec, cache=cache))
+        return _validation(open_data(spec, cache=cache, max_pixels=max_pixels))
+    alone: tuple[Source, Sequence[str]] | None
     paths = find_shards(spec)
     if paths is None:
         alone = open_evaluation_folder(_folder(spec))
-        return alone or _validation(open_data(spec))
-    shards = index_shards(spec, paths)
-    return shards.open_evaluation() or _validation(_complete(spec, shards.open()))
+        if alone is None:
+            return _validation(open_data(spec, max_pixels=max_pixels))
+    else:
+        shards = index_shards(spec, paths)
+        alone = shards.open_evaluation()
+        if alone is None:
+            return _validation(_complete(spec, shards.open(), max_pixels=max_pixels))
+    return _limited(alone[0], max_pixels), alone[1]
 
 
 def _validation(data: DataSet) -> tuple[Source, Sequence[str]]:
@@ -133,9 +153,15 @@ def _open(spec: str, cache: Path | None) -> Opened:
     return open_folder(_folder(spec)) if paths is None else index_shards(spec, paths).open()
 
 
-def _complete(spec: str, opened: Opened, images_per_class: int | None = None) -> DataSet:
+def _complete(
+    spec: str,
+    opened: Opened,
+    images_per_class: int | None = None,
+    max_pixels: int = MAX_PIXELS,
+) -> DataSet:
     """Both splits of what was opened, and a check that there is something to measure on."""
     train, val, notes = opened
+    train, val = _limited(train, max_pixels), val and _limited(val, max_pixels)
     if val is None:
         train, val = set_aside(train, one_in=10)
         notes.append(
@@ -157,6 +183,13 @@ def _complete(spec: str, opened: Opened, images_per_class: int | None = None) ->
         train = take_per_class(train, images_per_class)
         notes.append(f"training on {images_per_class} images of each class, {len(train)} in all")
     return DataSet(train, val, notes)
+
+
+def _limited(source: Source, max_pixels: int) -> Source:
+    """The source with this limit; one whose images lie decoded in memory has none."""
+    if isinstance(source, LimitedSource) and source.max_pixels != max_pixels:
+        return replace(source, max_pixels=max_pixels)  # type: ignore[type-var]
+    return source
 
 
 def _folder(spec: str) -> Path:
