@@ -67,9 +67,12 @@ def test_bad_images_count_as_wrong_when_asked_for(bad, batch_size):
     assert figures["top1"] == figures["top5"] == (10 - len(bad)) / 10
     assert figures["nll"] == pytest.approx(np.log(1 + 2 * np.exp(-5)))  # of those that were read
     assert [problem.name for problem in result.unreadable] == [f"{i}.png" for i in sorted(bad)]
-    assert result.confusion().tolist() == np.diag(
-        [sum(i % 3 == label and i not in bad for i in range(10)) for label in range(3)]
-    ).tolist()
+    assert (
+        result.confusion().tolist()
+        == np.diag(
+            [sum(i % 3 == label and i not in bad for i in range(10)) for label in range(3)]
+        ).tolist()
+    )
 
 
 def test_nothing_is_said_to_have_been_decided_of_bad_images(tmp_path):

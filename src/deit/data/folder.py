@@ -4,6 +4,7 @@ What is a split, a class and an image there, and in which order, is `deit.data.t
 """
 
 import difflib
+import errno
 import os
 from collections.abc import Hashable, Iterator
 from contextlib import contextmanager
@@ -139,7 +140,7 @@ class _DiskTree:
         with os.scandir(self._path(folder)) as entries:
             for entry in entries:
                 if not is_hidden(entry.name):
-                    yield entry.name, entry.is_dir()
+                    yield entry.name, _is_folder(entry)
 
     def identity(self, folder: str) -> Hashable:
         return _identity(self._path(folder))
@@ -153,6 +154,16 @@ class _DiskTree:
 
     def _path(self, folder: str) -> str:
         return f"{self.root}/{folder}" if folder else str(self.root)
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    """Whether it is a folder or a link to one. A link that leads to itself is a file, a bad one."""
+    try:
+        return entry.is_dir()
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            return False
+        raise
 
 
 def _source(root: Path, listing: Listing) -> FileSource:
