@@ -14,7 +14,8 @@ see the same pixels. What is decided:
   grey turns nearly all of it white); 32-bit integers are taken as 16-bit and floats as 0 to 1, and
   values outside are refused;
 * of an animation or several pages, the first;
-* JPEGs are decoded at full size, not by the faster reduced transform, which changes pixels.
+* JPEGs are decoded at full size, not by the faster reduced transform, which changes pixels; by
+  simplejpeg where nothing is unusual, by Pillow where anything is: both are libjpeg-turbo.
 """
 
 import contextlib
@@ -27,6 +28,7 @@ import warnings
 from collections.abc import Callable, Iterator
 
 import numpy as np
+import simplejpeg
 from jaxtyping import UInt8
 from PIL import (
     BmpImagePlugin,
@@ -88,6 +90,9 @@ def decode_image(data: bytes, name: str, *, max_pixels: int = MAX_PIXELS) -> Pix
             "remove the line that sets it, and leave truncated images out",
         )
     with _blaming(name):
+        pixels = _decode_plain_jpeg(data, max_pixels)
+        if pixels is not None:
+            return pixels
         image, quiet = _open(io.BytesIO(data), name, max_pixels)
         with quiet():
             image.load()
@@ -164,14 +169,34 @@ class _Jpeg(JpegImagePlugin.JpegImageFile):
         return Image.Exif()
 
 
+def _decode_plain_jpeg(data: bytes, max_pixels: int) -> Pixels | None:
+    """A JPEG like most, by libjpeg-turbo without Pillow around it: equal pixels, 0.6 of the time.
+
+    None for everything else, on which Pillow shall judge: other formats and colour spaces, more
+    pixels than allowed, and any damage, down to what libjpeg would only warn of.
+    """
+    if not data.startswith(_JPEG):
+        return None
+    try:
+        height, width, colours, _ = simplejpeg.decode_jpeg_header(data)
+        if colours not in ("YCbCr", "Gray", "RGB") or height * width > max_pixels:
+            return None
+        pixels: Pixels = simplejpeg.decode_jpeg(data, "RGB", strict=True)
+    except ValueError:
+        return None
+    return _turned(pixels, _orientation(_Jpeg(io.BytesIO(data)))) if b"Exif" in data else pixels
+
+
 _PLANAR = 284
 """TIFF's PlanarConfiguration; 2: the values of each channel lie together."""
 
 _BAND = 2**20
 """Pixels that are converted at a time: conversions need 20 bytes for each besides the result."""
 
+_JPEG = b"\xff\xd8\xff"
+
 _READERS: tuple[tuple[tuple[bytes, ...], type[ImageFile.ImageFile]], ...] = (
-    ((b"\xff\xd8\xff",), _Jpeg),
+    ((_JPEG,), _Jpeg),
     ((b"\x89PNG\r\n\x1a\n",), PngImagePlugin.PngImageFile),
     ((b"GIF87a", b"GIF89a"), GifImagePlugin.GifImageFile),
     ((b"BM",), BmpImagePlugin.BmpImageFile),

@@ -13,7 +13,7 @@ import time
 import warnings
 from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import dataclass
-from typing import Generic, NamedTuple, TypeVar
+from typing import Generic, Literal, NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -31,7 +31,7 @@ from deit.data.order import (
 )
 from deit.data.plan import ViewConfig, plan_views
 from deit.data.preprocess import Preprocess
-from deit.data.render import render_view
+from deit.data.render import crop_view, render_view
 from deit.data.render_device import HostBatch, normalise
 from deit.data.sources import Source
 from deit.errors import UserError
@@ -64,6 +64,7 @@ class TrainLoader:
         rank, world_size: which process of how many this is; each gets its share of every batch.
         unit: places of a batch that stay in one process, `mix.group`.
         pin_memory: whether batches lie in memory that a GPU can fetch from while it computes.
+        render: whether views are finished here, or cut and resized only.
 
     Attributes:
         steps_per_epoch: global step s belongs to epoch ``s // steps_per_epoch``.
@@ -88,6 +89,7 @@ class TrainLoader:
         world_size: int = 1,
         unit: int = 1,
         pin_memory: bool = False,
+        render: Literal["host", "device"] = "host",
     ) -> None:
         if world_size > 1 and batch_size % (unit * world_size):
             raise UserError(
@@ -98,7 +100,7 @@ class TrainLoader:
         self.steps_per_epoch = steps_per_epoch(len(source), batch_size)
         self.seconds_waiting = 0.0
         self._labels = torch.from_numpy(np.asarray(source.labels, dtype=np.int64))
-        self._render = _RenderViews(source, views, image_size, seed)
+        self._render = _RenderViews(source, views, image_size, seed, render)
         self._batch_size = batch_size
         self._share = share(batch_size, rank, world_size, unit)
         self._workers = workers
@@ -132,7 +134,7 @@ class TrainLoader:
     def views_at(
         self, epoch: int, positions: Int64[np.ndarray, "views"]
     ) -> UInt8[Tensor, "views 3 size size"]:
-        """Single views, rendered in this process: those at some positions of an epoch.
+        """Single views, or crops, made in this process: those at some positions of an epoch.
 
         Raises:
             BadImage: when an image cannot be decoded, with its name.
@@ -174,6 +176,7 @@ class TrainLoader:
             positions=positions,
             epoch=pieces[0].epoch,
             step=step,
+            holds="views" if self._render.render == "host" else "crops",
         )
 
 
@@ -232,21 +235,23 @@ class _Piece(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class _RenderViews:
-    """Decode each image of a piece once and render its views."""
+    """Decode each image of a piece once and render its views, or only cut and resize them."""
 
     source: Source
     views: ViewConfig
     image_size: int
     seed: int
+    render: Literal["host", "device"]
 
     def __call__(self, piece: _Piece) -> UInt8[Tensor, "views 3 size size"]:
         epoch, positions, samples = piece
         plan = plan_views(self.views, self.image_size, self.seed, epoch, positions)
+        make = render_view if self.render == "host" else crop_view
         images = np.empty((len(samples), 3, self.image_size, self.image_size), dtype=np.uint8)
         for row, sample in enumerate(samples.tolist()):
             if row == 0 or sample != samples[row - 1]:
                 image = self.source.read(sample)
-            view = render_view(image, plan, row, self.views, self.image_size)
+            view = make(image, plan, row, self.views, self.image_size)
             images[row] = view.transpose(2, 0, 1)
         return torch.from_numpy(images)
 

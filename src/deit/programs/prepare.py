@@ -79,7 +79,7 @@ def fingerprint(data: sources.DataSet) -> dict[str, Any]:
 
 
 def resolve(recipe: Recipe, data: sources.DataSet) -> Recipe:
-    """The recipe with every open value filled in: class count, device, precision.
+    """The recipe with every open value filled in: class count, device, precision, renderer.
 
     Raises:
         UserError: when the recipe asks for another number of classes than the data has, or for a
@@ -101,10 +101,11 @@ def resolve(recipe: Recipe, data: sources.DataSet) -> Recipe:
         )
     device = machine.resolve_device(recipe.run.device)
     precision = machine.resolve_precision(recipe.run.precision, device)
+    render = machine.resolve_render(recipe.run.render, device)
     return dataclasses.replace(
         recipe,
         model=dataclasses.replace(recipe.model, num_classes=classes),
-        run=dataclasses.replace(recipe.run, device=str(device), precision=precision),
+        run=dataclasses.replace(recipe.run, device=str(device), precision=precision, render=render),
     )
 
 

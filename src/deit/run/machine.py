@@ -12,6 +12,7 @@ import torch
 from deit.errors import UserError
 
 Precision = Literal["auto", "float32", "bfloat16"]
+Render = Literal["auto", "host", "device"]
 
 _REPORTED = ("deit", "torch", "torchvision", "timm", "numpy", "scipy", "pillow", "safetensors")
 
@@ -52,6 +53,23 @@ def resolve_precision(name: Precision, device: torch.device) -> Precision:
     if device.type == "cpu" and torch.ops.mkldnn._is_mkldnn_bf16_supported():
         return "bfloat16"
     return "float32"
+
+
+def resolve_render(name: Render, device: torch.device) -> Literal["host", "device"]:
+    """Where views are finished; auto takes the device where it is a CUDA GPU.
+
+    Raises:
+        UserError: for a device that lacks the double precision of some tables.
+    """
+    if name == "auto":
+        return "device" if device.type == "cuda" else "host"
+    if name == "device" and device.type == "mps":
+        raise UserError(
+            "recipe.run.render = device on mps, which has no double precision",
+            "render = device on cpu or cuda",
+            "use render = host, or another device",
+        )
+    return name
 
 
 def autocast(device: torch.device, precision: str) -> contextlib.AbstractContextManager[Any]:
