@@ -1,6 +1,7 @@
 """JPEG in all its forms, and the orientations of EXIF in all formats."""
 
 import base64
+import struct
 from collections.abc import Iterator
 
 import numpy as np
@@ -104,7 +105,15 @@ def jpegs() -> Iterator[OddFile]:
     ):
         data = form.with_segment(plain, marker, body)
         yield as_pillow("JPEG with other segments", detail, data)
+    for detail, percents in {"sequential": (70, 80, 90), "progressive": (50, 60, 90)}.items():
+        whole = encoded(PICTURE, "JPEG", quality=95, progressive=detail == "progressive")
+        for percent in percents:
+            closed = whole[: len(whole) * percent // 100] + b"\xff\xd9"
+            where = f"{detail}, at {percent} %"
+            yield OddFile("JPEG cut and closed again", where, closed, reason="part of its data is")
     start = plain.index(b"\xff\xc0")
+    claim = plain[: start + 5] + struct.pack(">HH", 8000, 8000) + plain[start + 9 :]
+    yield OddFile("JPEG of too few bytes", "8000 x 8000", claim, reason="too few for 8000 x 8000")
     yield as_pillow("fill bytes", "", plain[:start] + b"\xff\xff\xff" + plain[start:])
     for detail, place, by in (
         ("zero width", 7, b"\0\0"),

@@ -182,6 +182,7 @@ class Figures:
 
     Attributes:
         decoded, refused: how many, by format.
+        lost: how many JPEGs are refused because they lack a part.
         slowest: processor seconds of the slowest, and its number.
         megabytes: by how much the process grew at most, and at which mutant.
         faults: numbers of those that did neither, or other than Pillow, with what happened.
@@ -189,6 +190,7 @@ class Figures:
 
     decoded: dict[str, int] = field(default_factory=lambda: dict.fromkeys(FORMATS, 0))
     refused: dict[str, int] = field(default_factory=lambda: dict.fromkeys(FORMATS, 0))
+    lost: int = 0
     slowest: tuple[float, int] = (0.0, -1)
     megabytes: tuple[float, int] = (0.0, -1)
     faults: dict[int, str] = field(default_factory=dict)
@@ -204,27 +206,32 @@ def measure(numbers: Sequence[int]) -> Figures:
     for number in numbers:
         kind, data = FORMATS[number % len(FORMATS)], mutant(number, whole)
         start = time.process_time()
-        pixels, problem = answer(data)
+        pixels, problem, lost = answer(data)
         figures.slowest = max(figures.slowest, (time.process_time() - start, number))
         figures.megabytes = max(figures.megabytes, (peak_megabytes() - before, -number))
         (figures.refused if pixels is None else figures.decoded)[kind] += 1
-        if kind == "JPEG" and not problem and not same_picture(pixels, pillows(data)):
+        figures.lost += lost
+        if kind == "JPEG" and not problem and not lost and not same_picture(pixels, pillows(data)):
             problem = "other than Pillow"
         if problem:
             figures.faults[number] = problem
     return figures
 
 
-def answer(data: bytes) -> tuple[np.ndarray | None, str]:
-    """The pixels of a file, none when it is refused, and what is wrong with this answer if any."""
+def answer(data: bytes) -> tuple[np.ndarray | None, str, bool]:
+    """The pixels of a file, none when it is refused, and what is wrong with this answer if any.
+
+    Also whether it is refused because a part of a JPEG is lost, which Pillow alone does not mind.
+    """
     try:
         pixels = decode_image(data, "mutant")
     except BadImage as bad:
-        return None, "" if bad.reason and bad.reason.isprintable() else "no reason"
+        said = "" if bad.reason and bad.reason.isprintable() else "no reason"
+        return None, said, any(words in bad.reason for words in ("is missing", "are too few"))
     except BaseException as error:  # the very thing that is looked for
-        return None, f"{type(error).__name__}: {error}"
+        return None, f"{type(error).__name__}: {error}", False
     fits = pixels.dtype == np.uint8 and pixels.ndim == 3 and pixels.shape[2] == 3 and pixels.size
-    return pixels, "" if fits else f"{pixels.dtype} {pixels.shape}"
+    return pixels, "" if fits else f"{pixels.dtype} {pixels.shape}", False
 
 
 def pillows(data: bytes) -> np.ndarray | None:

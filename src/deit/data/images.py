@@ -90,7 +90,7 @@ def decode_image(data: bytes, name: str, *, max_pixels: int = MAX_PIXELS) -> Pix
             "remove the line that sets it, and leave truncated images out",
         )
     with _blaming(name):
-        pixels = _decode_plain_jpeg(data, max_pixels)
+        pixels = _decode_plain_jpeg(data, name, max_pixels)
         if pixels is not None:
             return pixels
         image, quiet = _open(io.BytesIO(data), name, max_pixels)
@@ -169,11 +169,14 @@ class _Jpeg(JpegImagePlugin.JpegImageFile):
         return Image.Exif()
 
 
-def _decode_plain_jpeg(data: bytes, max_pixels: int) -> Pixels | None:
+def _decode_plain_jpeg(data: bytes, name: str, max_pixels: int) -> Pixels | None:
     """A JPEG like most, by libjpeg-turbo without Pillow around it: equal pixels, 0.6 of the time.
 
     None for everything else, on which Pillow shall judge: other formats and colour spaces, more
     pixels than allowed, and any damage, down to what libjpeg would only warn of.
+
+    Raises:
+        BadImage: for one that lacks a part and has an end all the same, which Pillow paints grey.
     """
     if not data.startswith(_JPEG):
         return None
@@ -181,11 +184,19 @@ def _decode_plain_jpeg(data: bytes, max_pixels: int) -> Pixels | None:
         height, width, colours, _ = simplejpeg.decode_jpeg_header(data)
         if colours not in ("YCbCr", "Gray", "RGB") or height * width > max_pixels:
             return None
+        if height * width > 512 * len(data) and not any(start in data for start in _ARITHMETIC):
+            raise BadImage(name, f"{len(data):,} bytes are too few for {width} x {height} pixels")
         pixels: Pixels = simplejpeg.decode_jpeg(data, "RGB", strict=True)
-    except ValueError:
+    except ValueError as error:
+        if "premature end of data segment" in str(error):
+            raise BadImage(name, "cannot be decoded: a part of its data is missing") from error
         return None
     return _turned(pixels, _orientation(_Jpeg(io.BytesIO(data)))) if b"Exif" in data else pixels
 
+
+_ARITHMETIC = (b"\xff\xc9", b"\xff\xca")
+"""What begins the frame of a JPEG that may take less than one bit for 64 pixels: no Huffman code
+has less."""
 
 _PLANAR = 284
 """TIFF's PlanarConfiguration; 2: the values of each channel lie together."""
