@@ -6,7 +6,7 @@ see the same pixels. What is decided:
 * formats: JPEG, PNG, GIF, BMP, TIFF, WebP, PPM, recognised by their first bytes, never by name;
 * the size is read from the header, and one above the limit is refused before any pixel is
   decoded (`deit.data.limits`; `data.max_pixels` of a recipe);
-* truncated or damaged files are refused, never half decoded;
+* truncated or damaged files are refused, never half decoded, as far as the format can tell;
 * the EXIF orientation is applied; colour profiles are ignored, as in torchvision and timm;
 * transparency is composited on white (dropping it, as ``convert("RGB")`` does, shows whatever
   colour lies hidden under the transparent pixels, often black);

@@ -67,8 +67,8 @@ class DataConfig:
     Chosen by a stable hash of their names: those for 10 are among those for 20."""
 
     bad_images: Literal["refuse", "leave-out"] = "refuse"
-    """What to do about training images that cannot be decoded: stop before the first step, or train
-    without them. They are named either way, and never replaced by others."""
+    """What to do about images that cannot be decoded, of either split: stop before the first step,
+    or train and measure without them. They are named either way, and never replaced by others."""
 
     max_pixels: int = MAX_PIXELS
     """Images of more pixels (width times height) are bad: they are refused by their header, before
