@@ -56,6 +56,13 @@ class SizedSource(Source, Protocol):
         """
 
 
+@runtime_checkable
+class LimitedSource(Source, Protocol):
+    """A source that decodes image files, and none of more than so many pixels."""
+
+    max_pixels: int
+
+
 @dataclass(frozen=True, slots=True)
 class DataSet:
     """Training and validation images over the class list of the training images.

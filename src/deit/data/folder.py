@@ -4,6 +4,7 @@ What is a split, a class and an image there, and in which order, is `deit.data.t
 """
 
 import difflib
+import errno
 import os
 from collections.abc import Hashable, Iterator
 from contextlib import contextmanager
@@ -15,6 +16,7 @@ from jaxtyping import Int64, UInt8
 
 from deit.data.classes import ClassList
 from deit.data.images import decode_image, read_file_size, read_image_file
+from deit.data.limits import MAX_PIXELS
 from deit.data.names import Names, printable
 from deit.data.tree import (
     TRAIN,
@@ -40,12 +42,14 @@ class FileSource:
             leads elsewhere.
         labels: the class of each image.
         classes: the class list that the labels index.
+        max_pixels: images of more are refused.
     """
 
     root: str
     names: Names
     labels: Int64[np.ndarray, "images"]
     classes: ClassList
+    max_pixels: int = MAX_PIXELS
 
     def __len__(self) -> int:
         return len(self.names)
@@ -57,7 +61,8 @@ class FileSource:
             BadImage: when it cannot be decoded.
         """
         name = self.names[index]
-        return decode_image(read_image_file(os.path.join(self.root, name), name), name)
+        data = read_image_file(os.path.join(self.root, name), name)
+        return decode_image(data, name, max_pixels=self.max_pixels)
 
     def read_size(self, index: int) -> tuple[int, int]:
         """Height and width of one image, from its header.
@@ -66,7 +71,8 @@ class FileSource:
             BadImage: when the header shows that it cannot be used.
         """
         name = self.names[index]
-        return read_file_size(os.path.join(self.root, name), name)
+        path = os.path.join(self.root, name)
+        return read_file_size(path, name, max_pixels=self.max_pixels)
 
 
 def open_folder(root: Path) -> tuple[FileSource, FileSource | None, list[str]]:
@@ -136,7 +142,7 @@ class _DiskTree:
         with os.scandir(self._path(folder)) as entries:
             for entry in entries:
                 if not is_hidden(entry.name):
-                    yield entry.name, entry.is_dir()
+                    yield entry.name, _is_folder(entry)
 
     def identity(self, folder: str) -> Hashable:
         return _identity(self._path(folder))
@@ -150,6 +156,16 @@ class _DiskTree:
 
     def _path(self, folder: str) -> str:
         return f"{self.root}/{folder}" if folder else str(self.root)
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    """Whether it is a folder or a link to one. A link that leads to itself is a file, a bad one."""
+    try:
+        return entry.is_dir()
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            return False
+        raise
 
 
 def _source(root: Path, listing: Listing) -> FileSource:

@@ -32,8 +32,8 @@ may come out as 99.99999."""
 def rotate(image: Rgb, degrees: float, fill: Color, interpolation: Interpolation) -> Rgb:
     """Turned counter-clockwise about the centre.
 
-    OpenCV takes a third of Pillow's time. It places pixels to 1/32, and its cubic (Keys, a = -0.75)
-    is a little softer than Pillow's (a = -1).
+    OpenCV takes a third of Pillow's time. Its cubic (Keys, a = -0.75) is a little softer than
+    Pillow's (a = -1), and its values are rounded where Pillow's are cut.
     """
     height, width, _ = image.shape
     cos, sin = math.cos(math.radians(degrees)), math.sin(math.radians(degrees))

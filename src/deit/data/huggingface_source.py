@@ -14,6 +14,7 @@ from jaxtyping import Int64, UInt8
 from deit.data.class_order import sorted_classes
 from deit.data.classes import ClassList, listed
 from deit.data.images import BadImage, decode_image, decode_size, read_file_size, read_image_file
+from deit.data.limits import MAX_PIXELS
 from deit.data.names import Names, printable
 from deit.errors import UserError
 
@@ -30,12 +31,14 @@ class HuggingFaceSource:
         names: the name of each image.
         labels: the class of each image.
         classes: the class list that the labels index.
+        max_pixels: images of more are refused.
     """
 
     dataset: Any
     names: Names
     labels: Int64[np.ndarray, "images"]
     classes: ClassList
+    max_pixels: int = MAX_PIXELS
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -48,7 +51,8 @@ class HuggingFaceSource:
         """
         name = self.names[index]
         data, path = self._cell(index, name)
-        return decode_image(data or read_image_file(path, name), name)
+        data = data or read_image_file(path, name)
+        return decode_image(data, name, max_pixels=self.max_pixels)
 
     def read_size(self, index: int) -> tuple[int, int]:
         """Height and width of one image, from its header.
@@ -58,7 +62,9 @@ class HuggingFaceSource:
         """
         name = self.names[index]
         data, path = self._cell(index, name)
-        return decode_size(data, name) if data else read_file_size(path, name)
+        if data:
+            return decode_size(data, name, max_pixels=self.max_pixels)
+        return read_file_size(path, name, max_pixels=self.max_pixels)
 
     def _cell(self, index: int, name: str) -> tuple[bytes, str]:
         """The bytes of an image, or where they are empty the path of its file."""

@@ -15,6 +15,7 @@ from jaxtyping import Int64, UInt8
 
 from deit.data.classes import ClassList
 from deit.data.images import BadImage, decode_image, decode_size
+from deit.data.limits import MAX_PIXELS
 from deit.data.names import Names
 
 KEPT_BYTES = 2**27
@@ -141,6 +142,7 @@ class ParquetSource:
         names: the name of each image.
         labels: the class of each image.
         classes: the class list that the labels index.
+        max_pixels: images of more are refused.
     """
 
     images: ParquetImages
@@ -148,6 +150,7 @@ class ParquetSource:
     names: Names
     labels: Int64[np.ndarray, "images"]
     classes: ClassList
+    max_pixels: int = MAX_PIXELS
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -159,7 +162,8 @@ class ParquetSource:
             BadImage: when it cannot be decoded, or its file is not what it was.
         """
         name = self.names[index]
-        return decode_image(self.images.read(int(self.rows[index]), name), name)
+        data = self.images.read(int(self.rows[index]), name)
+        return decode_image(data, name, max_pixels=self.max_pixels)
 
     def read_size(self, index: int) -> tuple[int, int]:
         """Height and width of one image, from its header.
@@ -168,4 +172,5 @@ class ParquetSource:
             BadImage: when the header shows that it cannot be used.
         """
         name = self.names[index]
-        return decode_size(self.images.read(int(self.rows[index]), name), name)
+        data = self.images.read(int(self.rows[index]), name)
+        return decode_size(data, name, max_pixels=self.max_pixels)

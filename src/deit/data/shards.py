@@ -15,6 +15,7 @@ from jaxtyping import Int32, Int64, UInt8
 
 from deit.data.classes import ClassList, listed
 from deit.data.images import decode_image, decode_size
+from deit.data.limits import MAX_PIXELS
 from deit.data.names import Names, printable
 from deit.data.shard_tree import Folder, ShardTree
 from deit.data.tar_index import Archive, Member, list_members, read_member
@@ -45,6 +46,7 @@ class ShardSource:
         names: the path of each image in the tree of folders, with ``/`` between its parts.
         labels: the class of each image.
         classes: the class list that the labels index.
+        max_pixels: images of more are refused.
     """
 
     archives: tuple[Archive, ...]
@@ -54,6 +56,7 @@ class ShardSource:
     names: Names
     labels: Int64[np.ndarray, "images"]
     classes: ClassList
+    max_pixels: int = MAX_PIXELS
 
     def __len__(self) -> int:
         return len(self.names)
@@ -65,7 +68,7 @@ class ShardSource:
             BadImage: when it cannot be decoded, or its shard is not what it was.
         """
         name = self.names[index]
-        return decode_image(self._bytes(index, name), name)
+        return decode_image(self._bytes(index, name), name, max_pixels=self.max_pixels)
 
     def read_size(self, index: int) -> tuple[int, int]:
         """Height and width of one image, from its header.
@@ -74,7 +77,7 @@ class ShardSource:
             BadImage: when the header shows that it cannot be used.
         """
         name = self.names[index]
-        return decode_size(self._bytes(index, name), name)
+        return decode_size(self._bytes(index, name), name, max_pixels=self.max_pixels)
 
     def _bytes(self, index: int, name: str) -> bytes:
         archive = self.archives[self.archive_of[index]]

@@ -5,7 +5,7 @@ list, and says in notes what it decided.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -13,6 +13,7 @@ from deit.data.classes import listed
 from deit.data.dataset import (
     ArraySource,
     DataSet,
+    LimitedSource,
     Selection,
     SizedSource,
     Source,
@@ -23,6 +24,7 @@ from deit.data.dataset import (
 from deit.data.folder import open_evaluation_folder, open_folder
 from deit.data.huggingface_sets import PREFIX as _HUGGING_FACE
 from deit.data.huggingface_sets import HuggingFaceSet, is_saved_set, load_set
+from deit.data.limits import MAX_PIXELS, check_max_pixels
 from deit.data.manifest import MANIFESTS, Manifest, is_manifest, read_manifest
 from deit.data.named_sets import NAMED_SETS, Opened, open_digits, open_torchvision
 from deit.data.names import printable
@@ -72,8 +74,12 @@ class DataConfig:
     Chosen by a stable hash of their names: those for 10 are among those for 20."""
 
     bad_images: Literal["refuse", "leave-out"] = "refuse"
-    """What to do about training images that cannot be decoded: stop before the first step, or train
-    without them. They are named either way, and never replaced by others."""
+    """What to do about images that cannot be decoded, of either split: stop before the first step,
+    or train and measure without them. They are named either way, and never replaced by others."""
+
+    max_pixels: int = MAX_PIXELS
+    """Images of more pixels (width times height) are bad: they are refused by their header, before
+    they take memory. Decoding one takes up to 8 bytes for each pixel."""
 
     def __post_init__(self) -> None:
         if self.images_per_class is not None and self.images_per_class < 1:
@@ -82,10 +88,15 @@ class DataConfig:
                 "1 or more, or none for all images",
                 "correct the number",
             )
+        check_max_pixels("data.max_pixels =", self.max_pixels)
 
 
 def open_data(
-    spec: str, *, images_per_class: int | None = None, cache: Path | None = None
+    spec: str,
+    *,
+    images_per_class: int | None = None,
+    cache: Path | None = None,
+    max_pixels: int = MAX_PIXELS,
 ) -> DataSet:
     """Open what a user calls DATA.
 
@@ -97,6 +108,7 @@ def open_data(
             ``hf:NAME``; ``torchvision:NAME``; ``digits``.
         images_per_class: as in `DataConfig`.
         cache: where torchvision's sets are kept; by default `named_sets.default_cache`.
+        max_pixels: as in `DataConfig`.
 
     Raises:
         UserError: for everything that is wrong with the data, before any image is read.
@@ -105,10 +117,12 @@ def open_data(
     >>> len(data.classes), len(data.train), len(data.val)
     (10, 100, 359)
     """
-    return _complete(spec, _open(spec, cache), images_per_class)
+    return _complete(spec, _open(spec, cache), images_per_class, max_pixels)
 
 
-def open_evaluation(spec: str, *, cache: Path | None = None) -> tuple[Source, Sequence[str]]:
+def open_evaluation(
+    spec: str, *, cache: Path | None = None, max_pixels: int = MAX_PIXELS
+) -> tuple[Source, Sequence[str]]:
     """The images to measure a model on, with notes.
 
     Those are the validation images of the data. Other than for training, a validation split may
@@ -119,12 +133,19 @@ def open_evaluation(spec: str, *, cache: Path | None = None) -> tuple[Source, Se
         UserError: as `open_data`.
     """
     if spec == "digits" or spec.startswith(_TORCHVISION):
-        return _validation(open_data(spec, cache=cache))
+        return _validation(open_data(spec, cache=cache, max_pixels=max_pixels))
+    alone: tuple[Source, Sequence[str]] | None
     splits = _find_splits(spec)
     if splits is None:
         alone = open_evaluation_folder(_folder(spec))
-        return alone or _validation(open_data(spec))
-    return splits.open_evaluation() or _validation(_complete(spec, splits.open()))
+        rest = None if alone else open_data(spec, max_pixels=max_pixels)
+    else:
+        alone = splits.open_evaluation()
+        rest = None if alone else _complete(spec, splits.open(), max_pixels=max_pixels)
+    if rest is not None:
+        return _validation(rest)
+    assert alone is not None
+    return _limited(alone[0], max_pixels), alone[1]
 
 
 def _validation(data: DataSet) -> tuple[Source, Sequence[str]]:
@@ -150,9 +171,15 @@ def _find_splits(spec: str) -> Shards | Manifest | HuggingFaceSet | None:
     return None if paths is None else index_shards(spec, paths)
 
 
-def _complete(spec: str, opened: Opened, images_per_class: int | None = None) -> DataSet:
+def _complete(
+    spec: str,
+    opened: Opened,
+    images_per_class: int | None = None,
+    max_pixels: int = MAX_PIXELS,
+) -> DataSet:
     """Both splits of what was opened, and a check that there is something to measure on."""
     train, val, notes = opened
+    train, val = _limited(train, max_pixels), val and _limited(val, max_pixels)
     if val is None:
         train, val = set_aside(train, one_in=10)
         notes.append(
@@ -174,6 +201,13 @@ def _complete(spec: str, opened: Opened, images_per_class: int | None = None) ->
         train = take_per_class(train, images_per_class)
         notes.append(f"training on {images_per_class} images of each class, {len(train)} in all")
     return DataSet(train, val, notes)
+
+
+def _limited(source: Source, max_pixels: int) -> Source:
+    """The source with this limit; one whose images lie decoded in memory has none."""
+    if isinstance(source, LimitedSource) and source.max_pixels != max_pixels:
+        return replace(source, max_pixels=max_pixels)  # type: ignore[type-var]
+    return source
 
 
 def _folder(spec: str) -> Path:

@@ -33,7 +33,9 @@ def open_data(recipe: Recipe, say: Callable[[str], None]) -> sources.DataSet:
     config = recipe.data
     if not config.source:
         raise UserError("no data given", "DATA, or recipe.data.source", "name a folder of images")
-    data = sources.open_data(config.source, images_per_class=config.images_per_class)
+    data = sources.open_data(
+        config.source, images_per_class=config.images_per_class, max_pixels=config.max_pixels
+    )
     for note in data.notes:
         say(note)
     return data
