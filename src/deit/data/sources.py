@@ -23,6 +23,7 @@ from deit.data.dataset import (
 from deit.data.folder import open_evaluation_folder, open_folder
 from deit.data.named_sets import NAMED_SETS, Opened, open_digits, open_torchvision
 from deit.data.names import printable
+from deit.data.shard_index import open_shards
 from deit.data.shard_paths import find_shards
 from deit.data.shards import index_shards
 from deit.data.tree import TRAIN, VALIDATION
@@ -130,7 +131,7 @@ def _open(spec: str, cache: Path | None) -> Opened:
     if spec.startswith(_TORCHVISION):
         return open_torchvision(spec.removeprefix(_TORCHVISION), cache)
     paths = find_shards(spec)
-    return open_folder(_folder(spec)) if paths is None else index_shards(spec, paths).open()
+    return open_folder(_folder(spec)) if paths is None else open_shards(spec, paths)
 
 
 def _complete(spec: str, opened: Opened, images_per_class: int | None = None) -> DataSet:
