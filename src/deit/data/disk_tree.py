@@ -60,7 +60,7 @@ class WatchedTree:
 
     Attributes:
         seen: each of these folders, by its path below the root or, where a link leads to it, by its
-            whole path, with what was seen of it before it was listed.
+            whole path, with what was seen of it before it was listed: so a change meanwhile shows.
         is_sure: whether any later change would show in what was seen.
     """
 
@@ -84,8 +84,6 @@ class WatchedTree:
             if not is_folder and entry.is_symlink():
                 self._follow(entry.path)
             yield entry.name, is_folder
-        if signature(self.disk.path(folder)) != self.seen.get(folder):
-            self.is_sure = False  # changed while it was listed
 
     def above(self, folder: str) -> set[Hashable]:
         """The identities of a folder and of all that it really lies in."""
