@@ -11,77 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from deit.data import cache, file_systems
-from deit.data.sources import open_data
-from deit.errors import UserError
-
-TICK_SECONDS = 0.02
-"""Longer than the steps of this system's clock, and short enough to wait for."""
-
-
-@pytest.fixture
-def index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An index folder of its own, used for the smallest trees, and soon."""
-    monkeypatch.setenv("DEIT_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(cache, "LEAST_IMAGES", 1)
-    monkeypatch.setattr(cache, "_complained", set())
-    for name in ("SETTLED_NS", "SKEWED_NS"):
-        monkeypatch.setattr(file_systems, name, int(TICK_SECONDS * 1e9))
-    return tmp_path / "cache" / "index"
-
-
-@pytest.fixture
-def scanned(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The folders that are listed, by name."""
-    scandir, folders = os.scandir, []
-
-    def noting(path: str | int) -> object:
-        folders.append(os.path.basename(str(path)))
-        return scandir(path)
-
-    monkeypatch.setattr(os, "scandir", noting)
-    return folders
-
-
-@pytest.fixture
-def photos(tmp_path: Path) -> Path:
-    """Two splits, classes with folders in them, links to files and folders, strays."""
-    root = tmp_path / "photos"
-    for name in ("elsewhere/cats/7.png", "elsewhere/dogs/8.png", "elsewhere/dogs/deep/9.png"):
-        put(tmp_path / name)
-    for name in ("cat/1.jpg", "cat/2.jpg", "cat/paws/3.jpg", "dog/1.jpg", "fox/1.jpg", "fox/a.txt"):
-        put(root / "train" / name)
-        put(root / "val" / name)
-    (root / "train/fox/linked").symlink_to(tmp_path / "elsewhere/dogs")
-    (root / "train/dog/link.png").symlink_to(tmp_path / "elsewhere/cats/7.png")
-    (root / "train/dog/dead.png").symlink_to("../../../elsewhere/cats/later.png")
-    (root / "train/dog/lost.png").symlink_to(tmp_path / "gone/away.png")
-    return root
-
-
-def put(path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(b"image")
-
-
-def settle() -> None:
-    time.sleep(1.5 * TICK_SECONDS)
-
-
-def outcome(root: Path) -> object:
-    """All that a listing says, or the message."""
-    try:
-        data = open_data(str(root))
-    except UserError as error:
-        return str(error)
-    splits = data.splits().values()
-    listed = [(list(source.names), source.labels.tolist()) for source in splits]
-    return listed, data.classes.names, list(data.notes)
-
-
-def fresh(root: Path) -> object:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("DEIT_INDEX", "off")
-        return outcome(root)
+from kept_index import fresh, outcome, put, settle
 
 
 def test_a_second_start_lists_no_class_folder(
@@ -236,7 +166,7 @@ def act(root: Path, action: str, one: str, other: str) -> None:
 
 
 @settings(
-    max_examples=10, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=6, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(st.lists(st.lists(ACTIONS, max_size=4), min_size=1, max_size=5))
 def test_after_any_history_the_listing_is_the_fresh_one(
@@ -329,61 +259,14 @@ def test_links_that_lead_back_are_noted_from_the_index_too(
 def test_what_lies_above_may_change_without_the_folder(
     index: Path, photos: Path, tmp_path: Path
 ) -> None:
-    """A link to a folder aside leads back once the data have been moved into that folder."""
-    (tmp_path / "box/within").mkdir(parents=True)
+    """A link aside leads back once the data lie there, out of sight in a hidden folder."""
+    (tmp_path / "box/.within").mkdir(parents=True)
     put(tmp_path / "box/1.png")
     (photos / "train/cat/far").symlink_to(tmp_path / "box")
     settle()
     assert "train/cat/far/1.png" in str(outcome(photos))
-    photos.rename(tmp_path / "box/within/photos")
-    photos.symlink_to(tmp_path / "box/within/photos")
+    photos.rename(tmp_path / "box/.within/photos")
+    photos.symlink_to(tmp_path / "box/.within/photos")
     settle()
     assert "lead back" in str(outcome(photos))
     assert outcome(photos) == fresh(photos)
-
-
-def test_small_folders_leave_no_index(photos: Path, tmp_path: Path) -> None:
-    """To list them again takes no longer than to read an index."""
-    before = cache.usage()
-    settle()
-    outcome(photos)
-    assert cache.usage() == before
-
-
-def test_the_index_can_be_switched_off(
-    index: Path, photos: Path, scanned: list[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Neither read nor written."""
-    monkeypatch.setenv("DEIT_INDEX", "off")
-    settle()
-    outcome(photos)
-    scanned.clear()
-    outcome(photos)
-    assert "paws" in scanned
-    assert not index.exists()
-
-
-def test_without_a_place_for_the_index_it_is_said_once(
-    index: Path, photos: Path, tmp_path: Path
-) -> None:
-    """Everything else goes on as without."""
-    (tmp_path / "cache").write_text("a file")
-    settle()
-    notes = [open_data(str(photos)).notes for _ in range(2)]
-    assert [len(one) - len(notes[1]) for one in notes] == [1, 0]
-    assert "index of files cannot be kept" in notes[0][-1]
-    assert str(tmp_path / "cache") in notes[0][-1]
-
-
-def test_on_a_full_disk_nothing_is_left(
-    index: Path, photos: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """No half of a file, and a note with the reason."""
-
-    def full(descriptor: int) -> None:
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(os, "fsync", full)
-    settle()
-    assert "No space left on device" in open_data(str(photos)).notes[-1]
-    assert list(index.iterdir()) == []
