@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from deit.data.sources import open_data
+from deit.data.sources import Source, open_data
 from deit.errors import UserError
 
 TICK_SECONDS = 0.02
@@ -32,6 +32,11 @@ def outcome(root: Path) -> object:
     splits = data.splits().values()
     listed = [(list(source.names), source.labels.tolist()) for source in splits]
     return listed, data.classes.names, list(data.notes)
+
+
+def describe(source: Source) -> tuple[list[str], list[int], int]:
+    """What can be told without reading an image."""
+    return list(source.names), source.labels.tolist(), len(source)
 
 
 def fresh(root: Path) -> object:

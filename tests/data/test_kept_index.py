@@ -156,6 +156,19 @@ def test_a_name_in_the_index_cannot_lead_out(path: str, index: Path, photos: Pat
     assert outcome(photos) == first
 
 
+def test_parts_of_the_index_must_stand_in_their_order(index: Path, photos: Path) -> None:
+    """Else a class might have the names of none, or of others."""
+    settle()
+    first = outcome(photos)
+    stored = array_file.load(only_file(index), "folder")
+    assert stored is not None
+    firsts = stored.arrays["firsts"].copy()
+    firsts[1] = firsts[0]
+    firsts[2] = firsts[3] + 1
+    rewrite(only_file(index), {"firsts": firsts}, {})
+    assert outcome(photos) == first
+
+
 @pytest.mark.parametrize(
     "about",
     [

@@ -13,12 +13,12 @@ from hypothesis import strategies as st
 
 from deit.data import cache, dataset
 from deit.data.classes import ClassList
-from deit.data.dataset import ArraySource, DataSet, Selection, set_aside, take_per_class
+from deit.data.dataset import ArraySource, DataSet, set_aside, take_per_class
 from deit.data.names import Names, stable_hash
 from deit.data.packing import pack_choice, pack_labels, unpack
 from deit.data.sources import open_data
 from deit.programs.prepare import fingerprint
-from kept_index import outcome, put, settle
+from kept_index import describe, outcome, put, settle
 
 NAMES = st.lists(
     st.binary(min_size=1, max_size=20).map(
@@ -110,10 +110,6 @@ def test_a_made_up_choice_is_made_anew(index: Path) -> None:
     for wrong in ([0], [-1] * 35, [10**9] * 35, list(range(35)), list(range(465, 500))[::-1]):
         cache.array_file.save(file, kind, {}, {"chosen": np.array(wrong, dtype=np.int64)})
         assert list(take_per_class(many(500), 5).names) == first
-
-
-def describe(source: Selection) -> tuple[list[str], list[int], int]:
-    return list(source.names), source.labels.tolist(), len(source)
 
 
 @pytest.mark.filterwarnings("ignore:.*use of fork")
