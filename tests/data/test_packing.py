@@ -91,8 +91,20 @@ def test_what_is_set_aside_is_that_of_the_definition(
     assert [list(part.names) for part in set_aside(many(500), 10)] == first
 
 
+def test_other_names_have_a_choice_of_their_own(
+    index: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As many, with the same labels: chosen is what would be without anything kept."""
+    set_aside(many(500), 10)
+    renamed = many(500)
+    renamed.names = Names.of(name.replace("/x/", "/y/") for name in renamed.names)
+    chosen = list(set_aside(renamed, 10)[1].names)
+    monkeypatch.setenv("DEIT_INDEX", "off")
+    assert chosen == list(set_aside(renamed, 10)[1].names)
+
+
 def test_each_choice_is_kept_for_itself(index: Path) -> None:
-    """Another number, purpose, name or label has another result."""
+    """Another number, purpose or list of images has another result."""
     sources = [many(500), many(501)]
     chosen = [take_per_class(source, number) for source in sources for number in (5, 6)]
     for _ in range(2):
