@@ -29,6 +29,7 @@ from typing import Any
 
 _LINKS = 60_000  # ext4 allows 65,000 names of a file
 _SETTLED_SECONDS = 4
+_SHOWN = ("seconds", "processor_seconds", "resident_mb", "sent_to_spawned_worker_bytes")
 
 
 def make_tree(root: Path, num_classes: int, train: int, val: int) -> int:
@@ -170,14 +171,11 @@ def compare_shards(place: Path, num_shards: int, per_shard: int) -> dict[str, An
 
 def table(title: str, rows: dict[str, Any]) -> str:
     """Medians, as text."""
-    lines = [f"{title:44} {'seconds':>8} {'MB':>6} {'sent, bytes':>12}"]
+    lines = [f"{title:44} {'seconds':>8} {'CPU s':>6} {'MB':>6} {'sent, bytes':>12}"]
     for name, runs in rows.items():
         if isinstance(runs, list):
-            seconds, held, sent = (
-                _median([run[key] for run in runs])
-                for key in ("seconds", "resident_mb", "sent_to_spawned_worker_bytes")
-            )
-            lines.append(f"{name:44} {seconds:8.3f} {held:6.0f} {sent:12,.0f}")
+            seconds, worked, held, sent = (_median([run[key] for run in runs]) for key in _SHOWN)
+            lines.append(f"{name:44} {seconds:8.3f} {worked:6.2f} {held:6.0f} {sent:12,.0f}")
     return "\n".join(lines)
 
 

@@ -105,7 +105,7 @@ class Names(Sequence[str]):
 
     def arrays(self) -> dict[str, np.ndarray]:
         """What `Names.stored` needs to have in a file."""
-        packed = Names.split(self.block(), len(self))
+        packed = self if self._is_whole() else Names.split(self.block(), len(self))
         return {"text": packed._text, "starts": packed._starts, "stops": packed._stops}
 
     def take(self, indices: Int64[np.ndarray, "picked"]) -> "Names":
