@@ -66,6 +66,7 @@ def examine() -> dict[str, Any]:
         "matrix product": _products(torch, device),
         "shared memory": _free("/dev/shm"),
         "disk here": _free("."),
+        "file index": _file_index(),
     }
     findings |= dict(environment["versions"].items())
     for module, (extra, purpose) in _OPTIONAL.items():
@@ -91,6 +92,17 @@ def _products(torch: Any, device: Any) -> str:
         speed = 5 * 2 * 1024**3 / (time.perf_counter() - began) / 1e9
         speeds.append(f"{str(dtype).removeprefix('torch.')} {speed:,.0f} GFLOP/s")
     return ", ".join(speeds)
+
+
+def _file_index() -> str:
+    """Where what is kept of data sets is, and how much."""
+    from deit.data import cache
+
+    folder = cache.index_folder()
+    if folder is None:
+        return "off (DEIT_INDEX), or no home folder"
+    files, num_bytes = cache.usage()
+    return f"{folder}: {files} files, {num_bytes / 2**20:.1f} MiB; may be deleted"
 
 
 def _memory_gib() -> float:

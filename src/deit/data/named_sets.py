@@ -18,6 +18,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from deit.data.cache import cache_folder
 from deit.data.classes import ClassList
 from deit.data.dataset import ArraySource, Source, set_aside
 from deit.data.folder import FileSource
@@ -157,8 +158,7 @@ def open_torchvision(name: str, cache: Path | None = None) -> Opened:
 
 def default_cache() -> Path:
     """``$DEIT_CACHE/torchvision``; without that variable, in the user's cache folder."""
-    home = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    return Path(os.environ.get("DEIT_CACHE") or f"{home}/deit").expanduser() / "torchvision"
+    return cache_folder() / "torchvision"
 
 
 def _class_list(dataset: Any, name: str) -> ClassList:

@@ -8,17 +8,20 @@ are those of the unpacked tree (`deit.data.tree`), however the files are spread 
 import os
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from typing import Any
 
 import numpy as np
 from jaxtyping import Int32, Int64, UInt8
 
+from deit.data.archive_index import known_members
 from deit.data.classes import ClassList, listed
 from deit.data.images import decode_image, decode_size
 from deit.data.limits import MAX_PIXELS
 from deit.data.names import Names, printable
+from deit.data.packing import pack_labels, unpack
 from deit.data.shard_tree import Folder, ShardTree
-from deit.data.tar_index import Archive, Member, list_members, read_member
+from deit.data.tar_index import Archive, Member, read_member
 from deit.data.tree import (
     TRAIN,
     VALIDATION,
@@ -34,6 +37,8 @@ from deit.errors import UserError
 _SPLITS = frozenset({TRAIN, *VALIDATION})
 
 _Parts = tuple[str, ...]
+
+_PLACES = frozenset({"archive_of", "offsets", "sizes"})
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -57,6 +62,20 @@ class ShardSource:
     labels: Int64[np.ndarray, "images"]
     classes: ClassList
     max_pixels: int = MAX_PIXELS
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What a worker gets: what came from the index as its place there, labels as runs."""
+        state = {field.name: getattr(self, field.name) for field in fields(self)}
+        if self.names.is_stored_with(self.offsets):
+            state = {name: state[name] for name in state if name not in _PLACES}
+        return state | {"labels": pack_labels(self.labels)}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        state |= {"labels": unpack(state["labels"])}
+        if not state.keys() >= _PLACES:
+            state |= state["names"].beside(_PLACES)
+        for name, value in state.items():
+            object.__setattr__(self, name, value)
 
     def __len__(self) -> int:
         return len(self.names)
@@ -190,7 +209,7 @@ class _Shard:
 
 def _add_shard(tree: ShardTree, number: int, path: str, paths: Sequence[str]) -> _Shard:
     """Read the headers of one tar file and put its members into the tree."""
-    archive, members = list_members(path)
+    archive, members = known_members(path)
     visible = [m for m in members if m.parts and not any(map(is_hidden, m.parts))]
     roots = _find_roots(visible)
     loose = not roots and any(_is_image(m) and m.parts[0] not in _SPLITS for m in visible)

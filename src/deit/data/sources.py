@@ -28,6 +28,7 @@ from deit.data.limits import MAX_PIXELS, check_max_pixels
 from deit.data.manifest import MANIFESTS, Manifest, is_manifest, read_manifest
 from deit.data.named_sets import NAMED_SETS, Opened, open_digits, open_torchvision
 from deit.data.names import printable
+from deit.data.shard_index import open_shards
 from deit.data.shard_paths import find_shards
 from deit.data.shards import Shards, index_shards
 from deit.data.tree import TRAIN, VALIDATION
@@ -157,16 +158,25 @@ def _open(spec: str, cache: Path | None) -> Opened:
         return open_digits()
     if spec.startswith(_TORCHVISION):
         return open_torchvision(spec.removeprefix(_TORCHVISION), cache)
-    splits = _find_splits(spec)
-    return open_folder(_folder(spec)) if splits is None else splits.open()
+    table = _find_table(spec)
+    if table is not None:
+        return table.open()
+    paths = find_shards(spec)
+    return open_folder(_folder(spec)) if paths is None else open_shards(spec, paths)
+
+
+def _find_table(spec: str) -> Manifest | HuggingFaceSet | None:
+    """A manifest or a set of Hugging Face, where DATA is one."""
+    if spec.startswith(_HUGGING_FACE) or is_saved_set(spec):
+        return load_set(spec)
+    return read_manifest(spec) if is_manifest(spec) else None
 
 
 def _find_splits(spec: str) -> Shards | Manifest | HuggingFaceSet | None:
-    """What is read as a whole before its splits are opened; None for a folder of images."""
-    if spec.startswith(_HUGGING_FACE) or is_saved_set(spec):
-        return load_set(spec)
-    if is_manifest(spec):
-        return read_manifest(spec)
+    """What is read as a whole before a split of it is opened; None for a folder of images."""
+    table = _find_table(spec)
+    if table is not None:
+        return table
     paths = find_shards(spec)
     return None if paths is None else index_shards(spec, paths)
 

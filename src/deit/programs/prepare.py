@@ -2,6 +2,7 @@
 
 import dataclasses
 import hashlib
+import os
 from collections.abc import Callable
 from typing import Any
 
@@ -11,6 +12,7 @@ import torch
 from deit import artifacts
 from deit.data import check, sources
 from deit.data.images import BadImage
+from deit.data.names import Names
 from deit.distillation.config import DistillationConfig
 from deit.distillation.ensemble import Ensemble
 from deit.distillation.teacher import Teacher
@@ -173,9 +175,10 @@ def _examine(
 
 
 def _fingerprint_split(source: sources.Source) -> dict[str, Any]:
-    names = "\0".join(source.names).encode("utf-8", "surrogatepass")
-    labels = np.asarray(source.labels, dtype="<i8").tobytes()
-    return {
-        "images": len(source),
-        "sha256": hashlib.sha256(names + b"\0" + labels).hexdigest(),
-    }
+    digest = hashlib.sha256()
+    for block in Names.of(source.names).blocks():
+        digest.update(os.fsdecode(block).encode("utf-8", "surrogatepass") + b"\0")
+    if not len(source):
+        digest.update(b"\0")
+    digest.update(np.asarray(source.labels, dtype="<i8").tobytes())
+    return {"images": len(source), "sha256": digest.hexdigest()}
