@@ -64,11 +64,11 @@ def distances(image: np.ndarray, config: ViewConfig, plan: ViewPlan, size: int) 
 def test_operation_is_the_same_on_host_and_device(operation, interpolation, size):
     """Colour in every byte; geometry as `operations_device` and `operations` promise together."""
     config, plan = all_magnitudes(operation, interpolation, size)
-    for image in photograph_crops(size, 2):
+    for image in photograph_crops(size, 1 if size == 224 else 4):
         distance = distances(image, config, plan, size)
         if operation == Operation.ROTATE:
             assert distance.max() <= 32
-            assert distance.mean() <= 2
+            assert distance.mean() <= 2.5
         elif operation in GEOMETRIC:
             assert distance.max() <= 1
             assert distance.mean() <= (0.002 if interpolation == "bicubic" else 0.02)
@@ -88,12 +88,12 @@ def test_operation_is_the_same_on_host_and_device(operation, interpolation, size
     ids=["rand-augment", "auto-augment", "3-augment", "none"],
 )
 def test_whole_views_are_the_same_on_host_and_device(settings, size):
-    """Crop, flip and all operations of 64 views of each photograph.
+    """Crop, flip and all operations of 40 views of each photograph.
 
     A grey level may become many where an operation with a threshold follows.
     """
     config = ViewConfig(**settings)
-    plan = plan_views(config, size, 0, 0, np.arange(64))
+    plan = plan_views(config, size, 0, 0, np.arange(40))
     turned = (plan.ops == Operation.ROTATE).any(1)
     slid = np.isin(plan.ops, GEOMETRIC).any(1) & ~turned
     for image in photographs():

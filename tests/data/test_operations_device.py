@@ -99,7 +99,7 @@ def test_colour_operation_equals_pillow_over_all_magnitudes(operation, size):
     """Byte for byte, each image of the batch with another argument."""
     pillow, values = COLOUR[operation]
     arguments = single(values)
-    for image in photograph_crops(size, 2):
+    for image in photograph_crops(size, 1 if size == 224 else 4):
         expected = [np.asarray(pillow(Image.fromarray(image), v)) for v in arguments.tolist()]
         np.testing.assert_array_equal(after(operation, image, arguments), np.stack(expected))
 
@@ -121,6 +121,18 @@ def test_tables_of_images_with_few_values_are_pillows(values):
     for operation in (Operation.AUTO_CONTRAST, Operation.EQUALIZE, Operation.CONTRAST):
         expected = np.asarray(COLOUR[operation][0](Image.fromarray(image), 1.7))
         np.testing.assert_array_equal(after(operation, image, np.array([1.7]))[0], expected)
+
+
+def test_every_range_of_values_is_stretched_as_pillow_does():
+    """In double precision and in Pillow's order: else whole numbers fall one short."""
+    ranges = [(low, high) for low in range(0, 256, 16) for high in range(low, 256)]
+    values = np.stack([np.arange(256).clip(*bounds) for bounds in ranges]).astype(np.uint8)
+    images = np.repeat(values.reshape(-1, 16, 16, 1), 3, axis=3)
+    ours = as_pixels(
+        apply_to_all(as_tensor(images), Operation.AUTO_CONTRAST, np.zeros(len(images)))
+    )
+    expected = [np.asarray(ImageOps.autocontrast(Image.fromarray(image))) for image in images]
+    np.testing.assert_array_equal(ours, np.stack(expected))
 
 
 @pytest.mark.parametrize("interpolation", ["bicubic", "bilinear"])

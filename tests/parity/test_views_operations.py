@@ -44,7 +44,13 @@ def smooth(width: int, height: int) -> Image.Image:
     return Image.fromarray(small).resize((width, height), Image.Resampling.BICUBIC)
 
 
-IMAGES = [noise(61, 47), smooth(224, 224), smooth(32, 32), noise(1, 9), noise(9, 1)]
+def dim(width: int, height: int) -> Image.Image:
+    """Values of 30 to 199 only, more of them dark."""
+    values = np.random.default_rng(2).triangular(30, 30, 200, (height, width, 3))
+    return Image.fromarray(values.astype(np.uint8))
+
+
+IMAGES = [noise(61, 47), dim(91, 83), smooth(224, 224), smooth(32, 32), noise(1, 9), noise(9, 1)]
 
 
 def timm_pixels(

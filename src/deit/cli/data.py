@@ -20,7 +20,7 @@ class Check:
     """Open a data set as training would, and decode every image; exit code 1 if any is bad."""
 
     data: Annotated[tyro.conf.Positional[str], metavar("DATA")]
-    """A folder, tar shards, torchvision:NAME or digits."""
+    """A folder, tar shards, a manifest, hf:NAME, torchvision:NAME or digits."""
     max_pixels: Annotated[int, metavar("N")] = MAX_PIXELS
     """Images of more pixels, width times height, cannot be used; as data.max_pixels in training."""
     json: Annotated[Path | None, metavar("FILE")] = None
@@ -32,7 +32,7 @@ class Stats:
     """Images per class, sizes, and mean and standard deviation of the channels."""
 
     data: Annotated[tyro.conf.Positional[str], metavar("DATA")]
-    """A folder, tar shards, torchvision:NAME or digits."""
+    """A folder, tar shards, a manifest, hf:NAME, torchvision:NAME or digits."""
     max_pixels: Annotated[int, metavar("N")] = MAX_PIXELS
     """Images of more pixels, width times height, cannot be used; as data.max_pixels in training."""
     json: Annotated[Path | None, metavar("FILE")] = None
@@ -44,7 +44,7 @@ class Preview:
     """Draw the views that a recipe trains on, mixed as in training, with their targets."""
 
     data: Annotated[tyro.conf.Positional[str], metavar("DATA")]
-    """A folder, tar shards, torchvision:NAME or digits."""
+    """A folder, tar shards, a manifest, hf:NAME, torchvision:NAME or digits."""
     recipe: Annotated[str, metavar("NAME")] = "folder"
     """Name of a recipe, a YAML file, or a run folder."""
     out: Annotated[Path, metavar("FILE")] = Path("preview.png")

@@ -16,7 +16,9 @@ from deit.cli.options import parse
 from deit.cli.tables import check_writable
 
 _OPTIONAL = {
+    "datasets": ("data", "data sets of Hugging Face"),
     "onnxruntime": ("export", "ONNX teachers and models"),
+    "pyarrow": ("data", "Parquet manifests and images"),
     "tensorboard": ("track", "curves in TensorBoard"),
     "transformers": ("hf", "checks against transformers"),
 }
@@ -59,6 +61,8 @@ def examine() -> dict[str, Any]:
         "memory": f"{_memory_gib():.1f} GiB",
         "device": environment["device"],
         "precision": machine.resolve_precision("auto", device) + " where a recipe says auto",
+        "views": f"rendered on the {machine.resolve_render('auto', device)} where a recipe says "
+        "auto",
         "matrix product": _products(torch, device),
         "shared memory": _free("/dev/shm"),
         "disk here": _free("."),

@@ -26,7 +26,7 @@ class Evaluate:
     """Run folder, weights file, timm:NAME, torchvision:NAME or onnx:FILE."""
     data: Annotated[tyro.conf.Positional[str], metavar("DATA")]
     """A folder with val/ (or train/ and val/) of class folders, tar shards of such folders,
-    torchvision:CIFAR10 and the like, or digits."""
+    a manifest, hf:NAME, torchvision:CIFAR10 and the like, or digits."""
     split: Literal["val", "train"] = "val"
     """Which split to measure on."""
     weights: Literal["best", "last", "ema"] = "best"

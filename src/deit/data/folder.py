@@ -34,11 +34,12 @@ from deit.errors import UserError
 
 @dataclass(frozen=True, slots=True, eq=False)
 class FileSource:
-    """Images in files below one folder.
+    """Images in files.
 
     Attributes:
         root: the folder that names are relative to.
-        names: the path of each image, with ``/`` between its parts.
+        names: the path of each image, with ``/`` between its parts; one that begins with ``/``
+            leads elsewhere.
         labels: the class of each image.
         classes: the class list that the labels index.
         max_pixels: images of more are refused.
@@ -60,7 +61,7 @@ class FileSource:
             BadImage: when it cannot be decoded.
         """
         name = self.names[index]
-        data = read_image_file(f"{self.root}/{name}", name)
+        data = read_image_file(os.path.join(self.root, name), name)
         return decode_image(data, name, max_pixels=self.max_pixels)
 
     def read_size(self, index: int) -> tuple[int, int]:
@@ -70,7 +71,8 @@ class FileSource:
             BadImage: when the header shows that it cannot be used.
         """
         name = self.names[index]
-        return read_file_size(f"{self.root}/{name}", name, max_pixels=self.max_pixels)
+        path = os.path.join(self.root, name)
+        return read_file_size(path, name, max_pixels=self.max_pixels)
 
 
 def open_folder(root: Path) -> tuple[FileSource, FileSource | None, list[str]]:

@@ -15,6 +15,7 @@ from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Generic, Literal, NamedTuple, TypeVar
 
+import cv2
 import numpy as np
 import torch
 from jaxtyping import Int64, UInt8
@@ -252,7 +253,7 @@ class _RenderViews:
             if row == 0 or sample != samples[row - 1]:
                 image = self.source.read(sample)
             view = make(image, plan, row, self.views, self.image_size)
-            images[row] = view.transpose(2, 0, 1)
+            cv2.split(view, list(images[row]))
         return torch.from_numpy(images)
 
 

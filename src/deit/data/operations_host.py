@@ -1,6 +1,6 @@
 """Image operations on the host: one image, one operation, by OpenCV and tables of 256 values."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import cv2
 import numpy as np
@@ -11,7 +11,7 @@ from deit.data.geometry import Rgb, rotate, shear_rows, translate_rows
 from deit.data.operations import Color, Interpolation, Operation
 
 Channel = UInt8[np.ndarray, "height width"]
-Table = UInt8[np.ndarray, "256"]
+Tables = UInt8[np.ndarray, "channels 256"]
 
 cv2.setNumThreads(0)  # images are rendered side by side, in processes: threads would get in the way
 
@@ -45,9 +45,9 @@ def apply_operation(
         case Operation.IDENTITY:
             return image
         case Operation.AUTO_CONTRAST:
-            return _map_channels(image, _stretching_table)
+            return _map_channels(image, _stretching_tables)
         case Operation.EQUALIZE:
-            return _map_channels(image, _equalizing_table)
+            return _map_channels(image, _equalizing_tables)
         case Operation.INVERT:
             return cv2.bitwise_not(image)
         case Operation.POSTERIZE:
@@ -55,12 +55,13 @@ def apply_operation(
         case Operation.SOLARIZE:
             return cv2.LUT(image, np.where(int(argument) > _LEVELS, _LEVELS, 255 - _LEVELS))
         case Operation.SOLARIZE_ADD:
-            risen = _table(np.arange(256) + int(argument))
+            risen = _cut_to_levels(np.arange(256) + int(argument))
             return cv2.LUT(image, np.where(_LEVELS < 128, risen, _LEVELS))
         case Operation.COLOR:
             return _blend(_three(luma(image)), image, argument)
         case Operation.CONTRAST:
-            mean = int(luma(image).mean(dtype=np.float64) + 0.5)
+            grey = luma(image)
+            mean = int(cv2.sumElems(grey)[0] / grey.size + 0.5)
             return cv2.LUT(image, _blend(np.full(256, mean, np.uint8), _LEVELS, argument))
         case Operation.BRIGHTNESS:
             return cv2.LUT(image, _blend(np.zeros(256, np.uint8), _LEVELS, argument))
@@ -77,12 +78,12 @@ def apply_operation(
 def luma(image: Rgb) -> Channel:
     """Grey as Pillow's mode L: the luma of ITU-R 601 in units of 2**-16, rounded to the nearest.
 
-    The products are whole numbers below 2**24, which single precision holds exactly.
+    Single precision holds every such sum: it needs 8 bits before the point and 16 behind it.
     """
-    units = image.reshape(-1, 3).astype(np.float32) @ np.array([19595, 38470, 7471], np.float32)
-    units += np.float32(0x8000)
-    units *= np.float32(2.0**-16)
-    return units.astype(np.uint8).reshape(image.shape[:2])
+    red, green, blue = cv2.split(image)
+    units = cv2.addWeighted(red, 19595 / 2**16, green, 38470 / 2**16, 0.5, dtype=cv2.CV_32F)
+    cv2.addWeighted(blue, 7471 / 2**16, units, 1, 0, dst=units, dtype=cv2.CV_32F)
+    return units.reshape(image.shape[:2]).astype(np.uint8)
 
 
 _LEVELS = np.arange(256, dtype=np.uint8)
@@ -102,7 +103,7 @@ def _blend(
     blend: Float32[np.ndarray, "*shape"] = difference.reshape(end.shape)
     blend *= np.float32(share)
     blend += start
-    return np.clip(blend, 0, 255, out=blend).astype(np.uint8)
+    return blend.astype(np.uint8) if 0 <= share <= 1 else _cut_to_levels(blend)
 
 
 def _smooth(image: Rgb) -> Rgb:
@@ -113,36 +114,35 @@ def _smooth(image: Rgb) -> Rgb:
     return smooth
 
 
-def _map_channels(image: Rgb, table: Callable[[Channel], Table]) -> Rgb:
+def _map_channels(image: Rgb, make_tables: Callable[[Sequence[Channel]], Tables]) -> Rgb:
     """Each channel through a table that is made for it."""
-    return cv2.merge([cv2.LUT(channel, table(channel)) for channel in cv2.split(image)])
+    channels = cv2.split(image)
+    tables = make_tables(channels)
+    return cv2.merge([cv2.LUT(*pair) for pair in zip(channels, tables, strict=True)])
 
 
-def _stretching_table(channel: Channel) -> Table:
+def _stretching_tables(channels: Sequence[Channel]) -> Tables:
     """The darkest value that occurs becomes 0, the brightest 255."""
-    low, high, _, _ = cv2.minMaxLoc(channel)
-    if low == high:
-        return _LEVELS
-    scale = 255.0 / (high - low)
-    return _table(np.arange(256) * scale - low * scale)
+    ends = [cv2.minMaxLoc(channel)[:2] for channel in channels]
+    low, high = np.array(ends).T[:, :, None]  # [channels, 1] each
+    scale = 255.0 / np.maximum(high - low, 1)
+    return _cut_to_levels(np.where(low == high, _LEVELS, _LEVELS * scale - low * scale))
 
 
-def _equalizing_table(channel: Channel) -> Table:
+def _equalizing_tables(channels: Sequence[Channel]) -> Tables:
     """The histogram made flat as Pillow does: steps of equally many pixels, the last value's not
     counted."""
-    counts = cv2.calcHist([channel], [0], None, [256], [0, 256]).reshape(256).astype(np.int64)
-    present = np.flatnonzero(counts)
-    step = int(channel.size - counts[present[-1]]) // 255
-    if step == 0:
-        return _LEVELS
-    below = np.cumsum(counts) - counts
-    return _table((below + step // 2) // step)
+    histograms = [cv2.calcHist([channel], [0], None, [256], [0, 256]) for channel in channels]
+    counts = np.stack(histograms).reshape(-1, 256).astype(np.int64)
+    below = np.cumsum(counts, axis=1) - counts
+    step = np.where(counts > 0, below, 0).max(axis=1, keepdims=True) // 255
+    return _cut_to_levels(np.where(step == 0, _LEVELS, (below + step // 2) // np.maximum(step, 1)))
 
 
-def _table(values: Num[np.ndarray, "256"]) -> Table:
+def _cut_to_levels(values: Num[np.ndarray, "*shape"]) -> UInt8[np.ndarray, "*shape"]:
     """Whole grey levels: cut, not rounded."""
-    table: Table = np.clip(values, 0, 255).astype(np.uint8)
-    return table
+    levels: UInt8[np.ndarray, "*shape"] = np.clip(values, 0, 255).astype(np.uint8)
+    return levels
 
 
 def _apply_geometric(

@@ -1,4 +1,4 @@
-"""Where a data set comes from: a folder, tar shards, one of torchvision's sets, or the digits.
+"""Where a data set comes from: a folder, tar shards, a manifest, a set that goes by a name.
 
 `open_data` turns what a user writes as DATA into training and validation images over one class
 list, and says in notes what it decided.
@@ -22,11 +22,14 @@ from deit.data.dataset import (
     take_per_class,
 )
 from deit.data.folder import open_evaluation_folder, open_folder
+from deit.data.huggingface_sets import PREFIX as _HUGGING_FACE
+from deit.data.huggingface_sets import HuggingFaceSet, is_saved_set, load_set
 from deit.data.limits import MAX_PIXELS, check_max_pixels
+from deit.data.manifest import MANIFESTS, Manifest, is_manifest, read_manifest
 from deit.data.named_sets import NAMED_SETS, Opened, open_digits, open_torchvision
 from deit.data.names import printable
 from deit.data.shard_paths import find_shards
-from deit.data.shards import index_shards
+from deit.data.shards import Shards, index_shards
 from deit.data.tree import TRAIN, VALIDATION
 from deit.errors import UserError
 
@@ -43,12 +46,15 @@ __all__ = [
 
 ACCEPTED = (
     f"a folder with {TRAIN}/ and one of {', '.join(VALIDATION)}; a folder of class folders; "
-    "tar shards of such folders, as 'train-{000..009}.tar'; torchvision:NAME; digits"
+    "tar shards of such folders, as 'train-{000..009}.tar'; a manifest with columns path, label "
+    f"and split ({', '.join(MANIFESTS)}); a folder that `datasets` saved; hf:NAME; "
+    "torchvision:NAME; digits"
 )
 
 _TORCHVISION = "torchvision:"
 
-_ARCHIVES = (".zip", ".7z", ".rar", ".csv", ".parquet")
+_ARCHIVES = (".zip", ".7z", ".rar")
+_TABLES = (".json", ".xlsx", ".ods", ".txt", ".arrow", ".feather", ".csv.gz", ".jsonl.gz")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -60,7 +66,8 @@ class DataConfig:
     """
 
     source: str = ""
-    """The DATA of the command line: a folder, tar shards, ``torchvision:NAME`` or ``digits``."""
+    """The DATA of the command line: a folder, tar shards, a manifest (CSV, TSV, JSON lines,
+    Parquet), ``hf:NAME``, ``torchvision:NAME`` or ``digits``."""
 
     images_per_class: int | None = None
     """Train on this many images of each class only, for studies of data efficiency; all when none.
@@ -97,7 +104,8 @@ def open_data(
     file name: the same tenth in every run and on every machine, and said so in the notes.
 
     Args:
-        spec: a folder; tar shards, as ``train-{000..009}.tar``; ``torchvision:NAME``; ``digits``.
+        spec: a folder; tar shards, as ``train-{000..009}.tar``; a manifest, ``train.csv``;
+            ``hf:NAME``; ``torchvision:NAME``; ``digits``.
         images_per_class: as in `DataConfig`.
         cache: where torchvision's sets are kept; by default `named_sets.default_cache`.
         max_pixels: as in `DataConfig`.
@@ -127,16 +135,16 @@ def open_evaluation(
     if spec == "digits" or spec.startswith(_TORCHVISION):
         return _validation(open_data(spec, cache=cache, max_pixels=max_pixels))
     alone: tuple[Source, Sequence[str]] | None
-    paths = find_shards(spec)
-    if paths is None:
+    splits = _find_splits(spec)
+    if splits is None:
         alone = open_evaluation_folder(_folder(spec))
-        if alone is None:
-            return _validation(open_data(spec, max_pixels=max_pixels))
+        rest = None if alone else open_data(spec, max_pixels=max_pixels)
     else:
-        shards = index_shards(spec, paths)
-        alone = shards.open_evaluation()
-        if alone is None:
-            return _validation(_complete(spec, shards.open(), max_pixels=max_pixels))
+        alone = splits.open_evaluation()
+        rest = None if alone else _complete(spec, splits.open(), max_pixels=max_pixels)
+    if rest is not None:
+        return _validation(rest)
+    assert alone is not None
     return _limited(alone[0], max_pixels), alone[1]
 
 
@@ -149,8 +157,18 @@ def _open(spec: str, cache: Path | None) -> Opened:
         return open_digits()
     if spec.startswith(_TORCHVISION):
         return open_torchvision(spec.removeprefix(_TORCHVISION), cache)
+    splits = _find_splits(spec)
+    return open_folder(_folder(spec)) if splits is None else splits.open()
+
+
+def _find_splits(spec: str) -> Shards | Manifest | HuggingFaceSet | None:
+    """What is read as a whole before its splits are opened; None for a folder of images."""
+    if spec.startswith(_HUGGING_FACE) or is_saved_set(spec):
+        return load_set(spec)
+    if is_manifest(spec):
+        return read_manifest(spec)
     paths = find_shards(spec)
-    return open_folder(_folder(spec)) if paths is None else index_shards(spec, paths).open()
+    return None if paths is None else index_shards(spec, paths)
 
 
 def _complete(
@@ -200,7 +218,8 @@ def _folder(spec: str) -> Path:
     if not folder.exists() and spec.lower() in {name.lower() for name in NAMED_SETS}:
         raise UserError(f"no folder {spec}", ACCEPTED, f"did you mean {_TORCHVISION}{spec}?")
     if not folder.is_dir() and spec.lower().endswith(_ARCHIVES):
-        raise UserError(
-            f"{printable(spec)} is an archive or a table", ACCEPTED, "unpack it into a folder"
-        )
+        raise UserError(f"{printable(spec)} is an archive", ACCEPTED, "unpack it into a folder")
+    if not folder.is_dir() and spec.lower().endswith(_TABLES):
+        todo = f"write a manifest: {', '.join(MANIFESTS)}"
+        raise UserError(f"{printable(spec)} is a file of another kind", ACCEPTED, todo)
     return folder

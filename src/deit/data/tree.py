@@ -134,7 +134,14 @@ def scan_tree(tree: Tree, split: str) -> tuple[Listing, list[str]]:
         np.repeat(np.arange(len(per_class), dtype=np.int64), [len(names) for names in per_class]),
         ClassList(tuple(class_names)),
     )
-    return listing, found.notes(tree.place(split))
+    notes = found.notes(tree.place(split))
+    if len(found.nested) == len(class_names):
+        notes.append(
+            f"{tree.place(split)}: no class folder holds images itself, only folders of images: "
+            f"{listed(found.nested)}. All images below a class folder are of its class; where the "
+            "inner folders are the classes, move them up, or write a manifest"
+        )
+    return listing, notes
 
 
 def folders(tree: Tree, folder: str = "") -> list[str]:
@@ -173,6 +180,7 @@ class _Found:
     strays: list[str] = field(default_factory=list)
     endings: Counter[str] = field(default_factory=Counter)
     loops: list[str] = field(default_factory=list)
+    nested: list[str] = field(default_factory=list)
 
     def notes(self, where: str) -> list[str]:
         notes = []
@@ -212,8 +220,9 @@ def _files_below(tree: Tree, folder: str, above: set[Hashable], found: _Found) -
         tree: what to search.
         folder: its path below the top, the beginning of the names.
         above: the folders that it lies in; a link back to one of them is not followed.
-        found: notes what is no image.
+        found: notes what is no image, and a folder with images in folders only.
     """
+    top = folder
     files: dict[str, list[str]] = {}
     pending = [(folder, above)]
     while pending:
@@ -230,6 +239,8 @@ def _files_below(tree: Tree, folder: str, above: set[Hashable], found: _Found) -
                 files[folder].append(f"{folder}/{name}")
             else:
                 found.endings[_ending(name) or "without ending"] += 1
+    if not files.get(top) and sum(map(bool, files.values())) > 1:
+        found.nested.append(top)
     return [file for path in sorted(files) for file in sorted(files[path])]
 
 

@@ -93,6 +93,11 @@ def describe_environment(device: torch.device) -> dict[str, Any]:
     }
 
 
+def load_average() -> float | None:
+    """Processes that wanted to compute during the last minute, on average; None where unknown."""
+    return round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None
+
+
 def processor_name() -> str:
     """The processor as the system calls it."""
     with contextlib.suppress(OSError), open("/proc/cpuinfo", encoding="utf-8") as file:
