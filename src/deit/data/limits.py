@@ -3,7 +3,8 @@
 from deit.errors import UserError
 
 MAX_PIXELS = 2**26
-"""8192 x 8192, unless the user says otherwise: 0.19 GiB once decoded, 0.5 GiB meanwhile."""
+"""8192 x 8192, unless the user says otherwise: 0.19 GiB once decoded, meanwhile 0.5 GiB, or 1 GiB
+from WebP."""
 
 MOST_PIXELS = 178_956_970
 """What `MAX_PIXELS` can be replaced by at most: Pillow refuses more."""

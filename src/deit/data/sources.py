@@ -80,7 +80,7 @@ class DataConfig:
 
     max_pixels: int = MAX_PIXELS
     """Images of more pixels (width times height) are bad: they are refused by their header, before
-    they take memory. Decoding one takes up to 8 bytes for each pixel."""
+    they take memory. Decoding takes 3 to 8 bytes for each pixel, 16 from WebP."""
 
     def __post_init__(self) -> None:
         if self.images_per_class is not None and self.images_per_class < 1:
