@@ -55,8 +55,16 @@ class FileSource:
         Raises:
             BadImage: when it cannot be decoded.
         """
+        return decode_image(self.read_bytes(index), self.names[index])
+
+    def read_bytes(self, index: int) -> bytes:
+        """The undecoded file of one image.
+
+        Raises:
+            BadImage: when it cannot be read.
+        """
         name = self.names[index]
-        return decode_image(read_image_file(f"{self.root}/{name}", name), name)
+        return read_image_file(f"{self.root}/{name}", name)
 
     def read_size(self, index: int) -> tuple[int, int]:
         """Height and width of one image, from its header.

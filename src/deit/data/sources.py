@@ -23,6 +23,7 @@ from deit.data.dataset import (
 from deit.data.folder import open_evaluation_folder, open_folder
 from deit.data.named_sets import NAMED_SETS, Opened, open_digits, open_torchvision
 from deit.data.names import printable
+from deit.data.prepared import is_prepared, open_prepared
 from deit.data.shard_paths import find_shards
 from deit.data.shards import index_shards
 from deit.data.tree import TRAIN, VALIDATION
@@ -110,7 +111,7 @@ def open_evaluation(spec: str, *, cache: Path | None = None) -> tuple[Source, Se
     Raises:
         UserError: as `open_data`.
     """
-    if spec == "digits" or spec.startswith(_TORCHVISION):
+    if spec == "digits" or spec.startswith(_TORCHVISION) or is_prepared(spec):
         return _validation(open_data(spec, cache=cache))
     paths = find_shards(spec)
     if paths is None:
@@ -129,6 +130,8 @@ def _open(spec: str, cache: Path | None) -> Opened:
         return open_digits()
     if spec.startswith(_TORCHVISION):
         return open_torchvision(spec.removeprefix(_TORCHVISION), cache)
+    if is_prepared(spec):
+        return open_prepared(spec)
     paths = find_shards(spec)
     return open_folder(_folder(spec)) if paths is None else index_shards(spec, paths).open()
 
