@@ -63,7 +63,7 @@ def open_prepared(spec: str) -> tuple[ShardSource, ShardSource, list[str]]:
     described = _read_description(folder)
     classes = ClassList(tuple(described["data"]["classes"]))
     try:
-        with np.load(folder / IMAGES, allow_pickle=False) as arrays:
+        with (folder / IMAGES).open("rb") as file, np.load(file, allow_pickle=False) as arrays:
             train, val = (_open_split(folder, described, arrays, s, classes) for s in SPLITS)
     except (OSError, KeyError, ValueError, zipfile.BadZipFile) as error:
         raise _damaged(folder / IMAGES, error) from error

@@ -40,8 +40,6 @@ class ShrinkConfig:
     def __post_init__(self) -> None:
         if self.size < 1:
             raise UserError(f"--size {self.size}", "1 pixel or more", "256 suits 224-pixel models")
-        if self.encoding not in SUFFIXES:
-            raise UserError(f"--format {self.encoding}", ", ".join(SUFFIXES), "choose one of them")
         if self.quality is not None and self.encoding == "png":
             raise UserError(
                 f"--quality {self.quality} with --format png",

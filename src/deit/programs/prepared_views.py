@@ -1,5 +1,6 @@
 """What training on a prepared store changes: views of the original and of the store, compared."""
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -63,17 +64,15 @@ def compare_views(
     }
 
 
-def _pairs(source: Source, config: ShrinkConfig, count: int) -> list[tuple[Pixels, Pixels]]:
+def _pairs(source: Source, config: ShrinkConfig, count: int) -> Iterator[tuple[Pixels, Pixels]]:
     """Sampled images as they are, and as the store has them."""
-    pairs = []
     for index in sample_images(source, count).tolist():
         try:
             original = source.read(index)
             stored = decode_image(shrink_image(source, index, config)[0], source.names[index])
         except BadImage:
             continue  # they are named elsewhere, and are in no store
-        pairs.append((original, stored))
-    return pairs
+        yield original, stored
 
 
 def _difference(ours: np.ndarray, theirs: np.ndarray) -> float:
