@@ -195,7 +195,10 @@ def test_bad_images_are_left_out_by_name(photos: Path, tmp_path: Path) -> None:
     original = open_data(str(photos))
     kept = [name for name in original.train.names if name != "train/cat/3.jpg"]
     assert list(store.train.names) == kept
-    assert (len(store.train), len(store.val)) == (16, 4)
+    assert store.train.labels.tolist() == [0] * 8 + [1] * 8
+    assert store.val.labels.tolist() == [0, 0, 1, 1]
+    last = decode_image(shrink_image(original.train, 16, SMALL)[0], "expected")
+    assert (store.train.read(15) == last).all()
     described = json.loads((tmp_path / "store/prepared.json").read_text())
     assert described["bad_images"][1] == {"name": "val/dog/1.jpg", "reason": result.bad[1].reason}
     assert any("train/cat/3.jpg" in note for note in store.notes)

@@ -33,7 +33,7 @@ class ShrinkConfig:
     """Length of the shorter side in pixels. Images whose shorter side is no longer stay as they
     are."""
     encoding: Encoding = "jpeg"
-    """What resized images are stored as. PNG keeps every pixel, at about five times the bytes."""
+    """What resized images are stored as. PNG keeps every pixel, at about three times the bytes."""
     quality: int | None = None
     """Of JPEG and WebP, 1 to 100; 95 for None. JPEG keeps colours at full resolution."""
 
