@@ -7,16 +7,15 @@ import multiprocessing
 import os
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from jaxtyping import UInt8
 from torchvision.transforms.v2 import functional as torchvision
 
-from deit.data import loader
+from deit.data import workers
 from deit.data.classes import ClassList
 from deit.data.images import BadImage
 from deit.data.loader import TrainLoader, WorkerDied, eval_batches
@@ -27,36 +26,17 @@ from deit.data.preprocess import Preprocess
 from deit.data.render import render_view
 from deit.data.render_device import HostBatch, finish_batch
 from deit.errors import UserError
+from noise_source import Noise
 
 VIEWS = ViewConfig(policy="none")
 PREPROCESS = Preprocess(image_size=16, crop_pct=0.8)
 
-# This machine may have fewer cores than a test has workers, about which torch warns.
-pytestmark = pytest.mark.filterwarnings("ignore:This DataLoader will create")
-
-
-class Noise:
-    """Images of many sizes, each a function of its index; `trouble` may strike on reading."""
-
-    def __init__(self, size: int, trouble: Callable[[int], None] = lambda index: None) -> None:
-        self.classes = ClassList(tuple("abcde"))
-        self.labels = np.arange(size, dtype=np.int64) % 5
-        self.names = [f"{index}.jpg" for index in range(size)]
-        self.trouble = trouble
-
-    def __len__(self) -> int:
-        return len(self.labels)
-
-    def read(self, index: int) -> UInt8[np.ndarray, "height width 3"]:
-        self.trouble(index)
-        shape = (16 + index % 7, 16 + index % 5, 3)
-        return np.random.default_rng(index).integers(0, 256, shape, dtype=np.uint8)
-
 
 def train_loader(
-    source: Noise, batch_size: int = 100, workers: int = 0, **more: Any
+    source: Noise, batch_size: int = 100, workers: int = 0, repeats: int = 3, **more: Any
 ) -> TrainLoader:
-    return TrainLoader(source, VIEWS, OrderConfig(repeats=3), 16, 7, batch_size, workers, **more)
+    order = OrderConfig(repeats=repeats)
+    return TrainLoader(source, VIEWS, order, 16, 7, batch_size, workers, **more)
 
 
 def digest(batch: HostBatch) -> str:
@@ -67,16 +47,42 @@ def digest(batch: HostBatch) -> str:
 
 
 @functools.cache
-def digests_without_workers() -> list[str]:
-    return [digest(batch) for batch in train_loader(Noise(250)).batches(0, 7)]
+def digests_without_workers(repeats: int = 3, rank: int = 0, world_size: int = 1) -> list[str]:
+    """Of three epochs of 250 images: seven steps and the first of the fourth."""
+    loader = train_loader(Noise(250), repeats=repeats, rank=rank, world_size=world_size)
+    assert loader.steps_per_epoch == 2
+    return [digest(batch) for batch in loader.batches(0, 7)]
 
 
 @pytest.mark.parametrize("workers", [0, 1, 2, 4])
 @pytest.mark.parametrize("start", [0, 1, 3])
-def test_batches_are_the_same_from_any_start_with_any_workers(workers: int, start: int) -> None:
+@pytest.mark.parametrize("repeats", [1, 3])
+def test_batches_are_the_same_from_any_start_with_any_workers(
+    workers: int, start: int, repeats: int
+) -> None:
     """Byte for byte, over four epochs of two steps."""
-    batches = train_loader(Noise(250), workers=workers).batches(start, 7)
-    assert [digest(batch) for batch in batches] == digests_without_workers()[start:]
+    batches = train_loader(Noise(250), workers=workers, repeats=repeats).batches(start, 7)
+    assert [digest(batch) for batch in batches] == digests_without_workers(repeats)[start:]
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+@pytest.mark.parametrize("workers", [1, 2])
+def test_shares_are_the_same_with_any_workers(rank: int, workers: int) -> None:
+    """Of two processes, whose shares are cut within the views of an image."""
+    loader = train_loader(Noise(250), workers=workers, rank=rank, world_size=2)
+    found = [digest(batch) for batch in loader.batches(1, 7)]
+    assert found == digests_without_workers(3, rank, 2)[1:]
+    assert found != digests_without_workers(3, 1 - rank, 2)[1:]
+
+
+@pytest.mark.parametrize("ahead", [1, 3, 20])
+def test_batches_are_the_same_however_many_are_ahead(
+    ahead: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The ring's length decides nothing but memory; kept batches are not written over."""
+    monkeypatch.setattr(workers, "num_slots", lambda _workers, _ahead: ahead)
+    batches = list(train_loader(Noise(250), workers=2).batches(0, 7))
+    assert [digest(batch) for batch in batches] == digests_without_workers()
 
 
 def loader_of_crops(workers: int) -> TrainLoader:
@@ -116,7 +122,7 @@ def test_batches_are_the_same_however_workers_start(
     preprocess = Preprocess(image_size=8)
     source = loader_source_that_can_be_pickled()
     expected = [batch.images for batch in eval_batches(source, preprocess, 10, workers=0)]
-    monkeypatch.setattr(loader, "_start_method", lambda: method)
+    monkeypatch.setattr(workers, "start_method", lambda: method)
     spawned = [batch.images for batch in eval_batches(source, preprocess, 10, workers=1)]
     assert torch.equal(torch.cat(spawned), torch.cat(expected))
     views = TrainLoader(source, ViewConfig(), OrderConfig(), 8, 0, 16, workers=1).batches(0, 2)
@@ -148,11 +154,19 @@ def test_a_batch_holds_the_planned_view_at_each_position() -> None:
         assert (batch.images[row].permute(1, 2, 0).numpy() == view).all()
 
 
-def test_repeated_views_are_decoded_once() -> None:
-    """96 views at three repeats cost 32 decodings."""
+@pytest.mark.parametrize("repeats", [1, 2, 3, 5, 7, 100])
+@pytest.mark.parametrize("batch_size", [96, 250, 331])
+@pytest.mark.parametrize("rank", [0, 1])
+def test_repeated_views_are_decoded_once(repeats: int, batch_size: int, rank: int) -> None:
+    """In a step of a process, wherever its batch and its share of it begin within an image."""
     read: list[int] = []
-    (_,) = train_loader(Noise(250, read.append), batch_size=96).batches(0, 1)
-    assert len(read) == len(set(read)) == 32
+    half = batch_size - batch_size % 2
+    source = Noise(2000, read.append)
+    loader = train_loader(source, half, repeats=repeats, rank=rank, world_size=2)
+    for batch in loader.batches(0, 3):
+        assert len(read) == len(set(read)) == len(set(batch.samples.tolist()))
+        assert len(batch.samples) == half // 2
+        read.clear()
 
 
 def test_epochs_of_less_than_a_batch_are_filled() -> None:
@@ -164,7 +178,7 @@ def test_epochs_of_less_than_a_batch_are_filled() -> None:
 
 @pytest.mark.parametrize("workers", [0, 2])
 def test_no_global_generator_is_touched(workers: int) -> None:
-    """`iter(DataLoader)` alone would draw a seed for its workers from torch's.
+    """As drawing a seed for the workers would do.
 
     (Python's own generator is not watched: the type checks of the test-suite draw from it.)
     """
@@ -194,18 +208,21 @@ def test_a_bad_image_surfaces_with_its_name(workers: int) -> None:
     assert not multiprocessing.active_children()
 
 
-def test_a_worker_that_dies_is_named() -> None:
-    """Killed as the kernel does when memory is short."""
+@pytest.mark.parametrize("workers", [1, 2, 4])
+def test_a_worker_that_dies_is_named(workers: int) -> None:
+    """Killed as the kernel does when memory is short, in training and in evaluation."""
 
     def die(index: int) -> None:
-        os.kill(os.getpid(), signal.SIGKILL)
+        if index == 13:
+            os.kill(os.getpid(), signal.SIGKILL)
 
     for batches in (
-        train_loader(Noise(20, die), workers=1).batches(0, 1),
-        eval_batches(Noise(20, die), PREPROCESS, 8, workers=1),
+        train_loader(Noise(20, die), workers=workers).batches(0, 1),
+        eval_batches(Noise(20, die), PREPROCESS, 8, workers),
     ):
-        with pytest.raises(WorkerDied, match="fewer --workers"):
-            next(batches)
+        with pytest.raises(WorkerDied, match=r"SIGKILL while at 13\.jpg.*fewer --workers"):
+            list(batches)
+    assert not multiprocessing.active_children()
 
 
 def test_other_errors_of_a_worker_keep_their_traceback() -> None:
@@ -214,9 +231,10 @@ def test_other_errors_of_a_worker_keep_their_traceback() -> None:
     def break_down(index: int) -> None:
         raise RuntimeError("the source has a bug")
 
-    with pytest.raises(RuntimeError, match=r"(?s)break_down.*the source has a bug") as caught:
+    with pytest.raises(RuntimeError, match=r"^the source has a bug$") as caught:
         next(train_loader(Noise(20, break_down), workers=1).batches(0, 1))
     assert caught.type is RuntimeError
+    assert "in break_down" in str(caught.value.__cause__)
 
 
 def test_workers_outlive_ctrl_c() -> None:
@@ -237,29 +255,6 @@ def test_workers_end_with_their_iterator(workers: int) -> None:
     assert len(multiprocessing.active_children()) == workers
     batches.close()
     assert not multiprocessing.active_children()
-
-
-def test_no_more_than_two_batches_are_made_ahead() -> None:
-    """However long the consumer takes, and however fast the worker is."""
-    decoded = multiprocessing.get_context("fork").Value("i", 0)
-
-    def count(index: int) -> None:
-        with decoded.get_lock():
-            decoded.value += 1
-
-    batches = TrainLoader(Noise(900, count), VIEWS, OrderConfig(), 16, 0, 200, 1).batches(0, 40)
-    next(batches)
-    settled = wait_until_constant(lambda: decoded.value)
-    # The batch that was taken, two whole ones ahead, each of three pieces, and no more.
-    assert 200 < settled <= 3 * 200
-    batches.close()
-
-
-def wait_until_constant(read: Callable[[], int]) -> int:
-    value = -1
-    while value != (value := read()):
-        time.sleep(0.3)
-    return value
 
 
 def test_waiting_for_data_is_timed() -> None:

@@ -26,9 +26,6 @@ from deit.data.shards import ShardSource
 from deit.data.sources import open_data, open_evaluation
 from deit.errors import UserError
 
-# This machine may have fewer cores than a test has workers, about which torch warns.
-pytestmark = pytest.mark.filterwarnings("ignore:This DataLoader will create")
-
 
 def pixel(grey: int) -> bytes:
     """An image file of one pixel."""

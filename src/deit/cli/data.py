@@ -1,4 +1,4 @@
-"""`deit data check | stats | preview DATA`."""
+"""`deit data check | stats | preview | prepare DATA`."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -7,6 +7,7 @@ from typing import Annotated
 
 import tyro
 
+from deit.cli.data_prepare import Prepare, prepare
 from deit.cli.options import metavar, parse
 from deit.cli.tables import check_least, check_writable, count_on_terminal
 from deit.data.limits import MAX_PIXELS, check_max_pixels
@@ -57,7 +58,7 @@ class Preview:
 
 def data(arguments: Sequence[str]) -> int:
     """`deit data`."""
-    options = parse(Check | Stats | Preview, arguments, verb="data")
+    options = parse(Check | Stats | Preview | Prepare, arguments, verb="data")
     match options:
         case Check():
             return check(options)
@@ -65,6 +66,8 @@ def data(arguments: Sequence[str]) -> int:
             return stats(options)
         case Preview():
             return preview(options)
+        case Prepare():
+            return prepare(options)
     raise AssertionError(options)
 
 

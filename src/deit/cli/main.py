@@ -29,7 +29,7 @@ VERBS: dict[str, tuple[str, str]] = {
     ),
     "report": ("deit.cli.measuring:report", "write a run's report: one HTML file"),
     "recipes": ("deit.cli.recipes:recipes", "list, show or compare recipes"),
-    "data": ("deit.cli.data:data", "check, count or preview a data set"),
+    "data": ("deit.cli.data:data", "check, count, preview or prepare a data set"),
     "doctor": ("deit.cli.doctor:doctor", "what this machine and installation can do"),
 }
 

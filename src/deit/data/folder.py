@@ -72,9 +72,17 @@ class FileSource:
         Raises:
             BadImage: when it cannot be decoded.
         """
-        name = self.names[index]
-        data = read_image_file(os.path.join(self.root, name), name)
+        data, name = self.read_bytes(index), self.names[index]
         return decode_image(data, name, max_pixels=self.max_pixels)
+
+    def read_bytes(self, index: int) -> bytes:
+        """The undecoded file of one image.
+
+        Raises:
+            BadImage: when it cannot be read.
+        """
+        name = self.names[index]
+        return read_image_file(os.path.join(self.root, name), name)
 
     def read_size(self, index: int) -> tuple[int, int]:
         """Height and width of one image, from its header.

@@ -7,22 +7,17 @@ its positions alone, so a batch is the same bytes however many workers made it.
 
 import contextlib
 import functools
-import signal
-import sys
 import time
-import warnings
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Generic, Literal, NamedTuple, TypeVar
+from typing import Literal
 
 import cv2
 import numpy as np
 import torch
 from jaxtyping import Int64, UInt8
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
 
-from deit.data.images import BadImage
 from deit.data.order import (
     OrderConfig,
     epoch_of_views,
@@ -35,20 +30,23 @@ from deit.data.preprocess import Preprocess
 from deit.data.render import crop_view, render_view
 from deit.data.render_device import HostBatch, normalise
 from deit.data.sources import Source
+from deit.data.worker_process import Note
+from deit.data.workers import (
+    WorkerDied,
+    check_shared_memory,
+    num_slots,
+    run_in_order,
+)
 from deit.errors import UserError
 from deit.tensors import EvalBatch
 
+__all__ = ["PIECE", "TrainLoader", "WorkerDied", "eval_batches"]
+
 PIECE = 96
 """Images that one worker renders at a time. Small enough that the first batch of a run comes from
-all workers and that shared memory holds little; a multiple of 2 and 3, so that the repeated views
-of an image mostly fall into one piece and it is decoded once."""
+all workers and that shared memory holds little."""
 
-Item = TypeVar("Item")
-Result = TypeVar("Result")
-
-
-class WorkerDied(RuntimeError):  # noqa: N818  (says what happened)
-    """A loader worker ended without an answer, most often for want of memory."""
+Rows = Generator[UInt8[np.ndarray, "rows 3 size size"], None, None]
 
 
 class TrainLoader:
@@ -73,7 +71,8 @@ class TrainLoader:
             with no workers that is the whole time of rendering.
 
     Raises:
-        UserError: when the batch cannot be shared evenly among the processes.
+        UserError: when the batch cannot be shared evenly among the processes, or workers need more
+            shared memory than there is.
     """
 
     def __init__(
@@ -107,6 +106,9 @@ class TrainLoader:
         self._workers = workers
         self._pin_memory = pin_memory
         self._order = order
+        self._most_rows, self._ahead = _ring(self._share.stop - self._share.start, order.repeats)
+        slots = num_slots(workers, self._ahead)
+        check_shared_memory(workers, slots * self._most_rows * 3 * image_size**2)
         self._epoch_samples = functools.lru_cache(maxsize=2)(
             lambda epoch: epoch_samples(
                 order, seed, epoch, len(source), self.steps_per_epoch * batch_size
@@ -123,9 +125,16 @@ class TrainLoader:
             BadImage: when an image of the batch cannot be decoded, with its name.
             WorkerDied: when a worker was killed.
         """
-        ahead = 2 * len(_cut(self._share))
         pieces = (piece for step in range(start_step, stop_step) for piece in self._pieces(step))
-        with contextlib.closing(_run_in_order(self._render, pieces, self._workers, ahead)) as parts:
+        with contextlib.closing(
+            run_in_order(
+                self._render,
+                pieces,
+                self._workers,
+                items_ahead=self._ahead,
+                most_rows=self._most_rows,
+            )
+        ) as parts:
             for step in range(start_step, stop_step):
                 began = time.perf_counter()
                 batch = self._collect(step, parts)
@@ -140,7 +149,10 @@ class TrainLoader:
         Raises:
             BadImage: when an image cannot be decoded, with its name.
         """
-        return self._render(_Piece(epoch, positions, self.samples_at(epoch, positions)))
+        piece = _Piece(epoch, positions, self.samples_at(epoch, positions))
+        images = np.empty((len(piece), *self._render.row_shape), dtype=np.uint8)
+        self._render.fill(piece, images, lambda _index: None)
+        return torch.from_numpy(images)
 
     def samples_at(
         self, epoch: int, positions: Int64[np.ndarray, "views"]
@@ -154,24 +166,20 @@ class TrainLoader:
         epoch = epoch_of_views(self._order, whole_epochs)
         first = place * self._batch_size
         samples = self._epoch_samples(epoch)
+        places = slice(first + self._share.start, first + self._share.stop)
         return [
-            _Piece(epoch, np.arange(first + part.start, first + part.stop), samples[first:][part])
-            for part in _cut(self._share)
+            _Piece(epoch, np.arange(part.start, part.stop), samples[part])
+            for part in _cut(places, self._order.repeats)
         ]
 
-    def _collect(self, step: int, parts: Iterator[UInt8[Tensor, "_ 3 _ _"]]) -> HostBatch:
+    def _collect(self, step: int, parts: Rows) -> HostBatch:
         """Wait for the parts of a batch and lay them side by side."""
         pieces = self._pieces(step)
         samples = torch.from_numpy(np.concatenate([piece.samples for piece in pieces]))
         positions = torch.from_numpy(np.concatenate([piece.positions for piece in pieces]))
-        size = self._render.image_size
-        images = torch.empty(
-            (len(samples), 3, size, size), dtype=torch.uint8, pin_memory=self._pin_memory
-        )
-        for room in torch.split(images, [len(piece.samples) for piece in pieces]):
-            room.copy_(next(parts))
+        shape = (len(samples), *self._render.row_shape)
         return HostBatch(
-            images=images,
+            images=_side_by_side(parts, shape, [len(piece) for piece in pieces], self._pin_memory),
             labels=self._labels[samples],
             samples=samples,
             positions=positions,
@@ -212,11 +220,18 @@ def eval_batches(
     labels = np.asarray(source.labels, dtype=np.int64)
     batches = [chosen[first : first + batch_size] for first in range(0, len(chosen), batch_size)]
     pieces = (batch[part] for batch in batches for part in _cut(slice(0, len(batch))))
-    ahead = 2 * len(_cut(slice(0, batch_size)))
+    most_rows, ahead = _ring(min(batch_size, len(chosen)))
     task = _Preprocess(source, preprocess)
-    with contextlib.closing(_run_in_order(task, pieces, workers, ahead)) as parts:
+    check_shared_memory(
+        workers, num_slots(workers, ahead) * most_rows * 3 * preprocess.image_size**2
+    )
+    pin = torch.device(device).type == "cuda"
+    with contextlib.closing(
+        run_in_order(task, pieces, workers, items_ahead=ahead, most_rows=most_rows)
+    ) as parts:
         for batch in batches:
-            images = torch.cat([next(parts) for _ in _cut(slice(0, len(batch)))])
+            lengths = [part.stop - part.start for part in _cut(slice(0, len(batch)))]
+            images = _side_by_side(parts, (len(batch), *task.row_shape), lengths, pin)
             yield EvalBatch(
                 images=normalise(
                     images.to(device), preprocess.mean, preprocess.std, preprocess.channels
@@ -226,12 +241,16 @@ def eval_batches(
             )
 
 
-class _Piece(NamedTuple):
+@dataclass(frozen=True, slots=True, eq=False)
+class _Piece:
     """Work for one worker: neighbouring places of an epoch, and the images that stand there."""
 
     epoch: int
     positions: Int64[np.ndarray, "views"]
     samples: Int64[np.ndarray, "views"]
+
+    def __len__(self) -> int:
+        return len(self.samples)
 
 
 @dataclass(frozen=True, slots=True)
@@ -244,17 +263,25 @@ class _RenderViews:
     seed: int
     render: Literal["host", "device"]
 
-    def __call__(self, piece: _Piece) -> UInt8[Tensor, "views 3 size size"]:
-        epoch, positions, samples = piece
-        plan = plan_views(self.views, self.image_size, self.seed, epoch, positions)
+    @property
+    def row_shape(self) -> tuple[int, ...]:
+        return (3, self.image_size, self.image_size)
+
+    @property
+    def names(self) -> Sequence[str]:
+        return self.source.names
+
+    def fill(self, piece: _Piece, rows: UInt8[np.ndarray, "views 3 size size"], note: Note) -> None:
+        """Render the views of a piece into their rows."""
+        samples = piece.samples
+        plan = plan_views(self.views, self.image_size, self.seed, piece.epoch, piece.positions)
         make = render_view if self.render == "host" else crop_view
-        images = np.empty((len(samples), 3, self.image_size, self.image_size), dtype=np.uint8)
         for row, sample in enumerate(samples.tolist()):
             if row == 0 or sample != samples[row - 1]:
+                note(sample)
                 image = self.source.read(sample)
             view = make(image, plan, row, self.views, self.image_size)
-            cv2.split(view, list(images[row]))
-        return torch.from_numpy(images)
+            cv2.split(view, list(rows[row]))
 
 
 @dataclass(frozen=True, slots=True)
@@ -264,109 +291,64 @@ class _Preprocess:
     source: Source
     preprocess: Preprocess
 
-    def __call__(self, samples: Int64[np.ndarray, "images"]) -> UInt8[Tensor, "images 3 size size"]:
-        images = [self.preprocess.apply(self.source.read(sample)) for sample in samples.tolist()]
-        return torch.from_numpy(np.stack(images))
+    @property
+    def row_shape(self) -> tuple[int, ...]:
+        return (3, self.preprocess.image_size, self.preprocess.image_size)
+
+    @property
+    def names(self) -> Sequence[str]:
+        return self.source.names
+
+    def fill(
+        self,
+        samples: Int64[np.ndarray, "images"],
+        rows: UInt8[np.ndarray, "images 3 size size"],
+        note: Note,
+    ) -> None:
+        """Transform images into their rows."""
+        for row, sample in enumerate(samples.tolist()):
+            note(sample)
+            rows[row] = self.preprocess.apply(self.source.read(sample))
 
 
-def _cut(places: slice) -> list[slice]:
-    """A range of places in pieces of up to `PIECE`."""
+def _side_by_side(
+    parts: Rows, shape: tuple[int, ...], lengths: Sequence[int], pin_memory: bool
+) -> UInt8[Tensor, "images 3 size size"]:
+    """A batch from its parts, in memory of its own: theirs is used again for later ones."""
+    images = torch.empty(shape, dtype=torch.uint8, pin_memory=pin_memory)
+    for room in torch.split(images, list(lengths)):
+        room.copy_(torch.from_numpy(next(parts)))
+    return images
+
+
+def _cut(places: slice, repeats: int = 1) -> list[slice]:
+    """A range of places in pieces of up to `PIECE`, cut where one image ends and another begins.
+
+    An image stands at `repeats` places from a multiple of that on, so that a piece holds all of its
+    views that are in the range, and it is decoded once.
+
+    >>> _cut(slice(190, 300), repeats=5)
+    [slice(190, 285, None), slice(285, 300, None)]
+    """
+    length = _piece_length(repeats)
+    begin = places.start - places.start % repeats
     return [
-        slice(first, min(first + PIECE, places.stop))
-        for first in range(places.start, places.stop, PIECE)
+        slice(max(first, places.start), min(first + length, places.stop))
+        for first in range(begin, places.stop, length)
     ]
 
 
-def _run_in_order(
-    task: Callable[[Item], Result], items: Iterable[Item], workers: int, ahead: int
-) -> Generator[Result, None, None]:
-    """``map(task, items)`` in worker processes, in order, some items ahead of their use.
+def _piece_length(repeats: int) -> int:
+    """The longest piece: whole images, one at least, in up to `PIECE` views.
 
-    Args:
-        task: picklable; gives tensors, which come back through shared memory.
-        items: drawn in this process, as far ahead as the workers are.
-        workers: how many processes; with 0 this is `map`.
-        ahead: how many items to be ahead; at least two per worker are.
+    >>> [_piece_length(repeats) for repeats in (1, 3, 7, 100)]
+    [96, 96, 91, 100]
     """
-    if workers == 0:
-        yield from map(task, items)
-        return
-    loader = DataLoader(
-        _Tasks(task),
-        sampler=items,
-        batch_size=None,
-        num_workers=workers,
-        collate_fn=_as_it_is,
-        prefetch_factor=max(2, -(-ahead // workers)),
-        multiprocessing_context=_start_method(),
-        worker_init_fn=_outlive_interrupts,
-        generator=torch.Generator(),  # else each iterator draws from the global one
-    )
-    with _named_errors(), warnings.catch_warnings():
-        # Python 3.12 warns of fork() beside threads; see `_start_method`.
-        warnings.filterwarnings("ignore", ".*use of fork", DeprecationWarning)
-        results = iter(loader)
-    try:
-        with _named_errors():
-            for result in results:
-                if isinstance(result, BadImage):
-                    raise result
-                yield result
-    finally:
-        del results  # ends the workers now, not when the last traceback is forgotten
+    return max(1, PIECE // repeats) * repeats
 
 
-class _Tasks(Dataset[Result | BadImage], Generic[Item, Result]):
-    """A task as the data set whose "indices" are its items; unusable images come back as values.
-
-    torch would otherwise put another exception with a formatted traceback in their place.
-    """
-
-    def __init__(self, task: Callable[[Item], Result]) -> None:
-        self._task = task
-
-    def __getitem__(self, item: Item) -> Result | BadImage:
-        try:
-            return self._task(item)
-        except BadImage as error:
-            return error
-
-
-@contextlib.contextmanager
-def _named_errors() -> Iterator[None]:
-    """Say `WorkerDied` where torch says RuntimeError."""
-    try:
-        yield
-    except RuntimeError as error:
-        if not str(error).startswith("DataLoader worker"):
-            raise
-        raise WorkerDied(
-            f"a loader worker died: {error} Memory is the usual cause: try fewer --workers, or "
-            "more shared memory (docker run --shm-size=8g)"
-        ) from error
-
-
-def _start_method() -> str | None:
-    """How workers come into being: by fork on Linux, elsewhere in the platform's own way.
-
-    Measured on two cores with two workers, from the call to the first result: fork 0.03 s,
-    forkserver 1.6 s, spawn 2 s, for both of these import torch in every worker. An evaluation after
-    each epoch pays this each time, and scripts without a ``__main__`` guard run with fork only.
-    What fork breaks in a process that has threads is the use of those threads by the child, in
-    OpenMP regions and in CUDA. Workers use neither: torch's loader sets them to a single thread, on
-    which torch's CPU kernels enter no parallel region.
-    """
-    return "fork" if sys.platform == "linux" else None
-
-
-def _outlive_interrupts(worker: int) -> None:
-    """Leave Ctrl-C, which reaches every process of a terminal, to the parent: it ends its workers.
-
-    Otherwise they would be gone before the parent has finished its step and saved it.
-    """
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)  # fork has handed down the parent's handler
-
-
-def _as_it_is(result: Result) -> Result:
-    return result
+def _ring(num_views: int, repeats: int = 1) -> tuple[int, int]:
+    """The longest piece of a batch, and the pieces of two batches, wherever these begin."""
+    longest = min(num_views, _piece_length(repeats))
+    pieces = -(-(num_views + repeats - 1) // _piece_length(repeats))
+    return longest, 2 * pieces

@@ -86,8 +86,8 @@ class ShardSource:
         Raises:
             BadImage: when it cannot be decoded, or its shard is not what it was.
         """
-        name = self.names[index]
-        return decode_image(self._bytes(index, name), name, max_pixels=self.max_pixels)
+        data, name = self.read_bytes(index), self.names[index]
+        return decode_image(data, name, max_pixels=self.max_pixels)
 
     def read_size(self, index: int) -> tuple[int, int]:
         """Height and width of one image, from its header.
@@ -95,11 +95,16 @@ class ShardSource:
         Raises:
             BadImage: when the header shows that it cannot be used.
         """
-        name = self.names[index]
-        return decode_size(self._bytes(index, name), name, max_pixels=self.max_pixels)
+        data, name = self.read_bytes(index), self.names[index]
+        return decode_size(data, name, max_pixels=self.max_pixels)
 
-    def _bytes(self, index: int, name: str) -> bytes:
-        archive = self.archives[self.archive_of[index]]
+    def read_bytes(self, index: int) -> bytes:
+        """The undecoded file of one image.
+
+        Raises:
+            BadImage: when its shard is not what it was.
+        """
+        archive, name = self.archives[self.archive_of[index]], self.names[index]
         return read_member(archive, int(self.offsets[index]), int(self.sizes[index]), name)
 
 

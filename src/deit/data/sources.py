@@ -28,6 +28,7 @@ from deit.data.limits import MAX_PIXELS, check_max_pixels
 from deit.data.manifest import MANIFESTS, Manifest, is_manifest, read_manifest
 from deit.data.named_sets import NAMED_SETS, Opened, open_digits, open_torchvision
 from deit.data.names import printable
+from deit.data.prepared import is_prepared, open_prepared
 from deit.data.shard_index import open_shards
 from deit.data.shard_paths import find_shards
 from deit.data.shards import Shards, index_shards
@@ -133,7 +134,7 @@ def open_evaluation(
     Raises:
         UserError: as `open_data`.
     """
-    if spec == "digits" or spec.startswith(_TORCHVISION):
+    if spec == "digits" or spec.startswith(_TORCHVISION) or is_prepared(spec):
         return _validation(open_data(spec, cache=cache, max_pixels=max_pixels))
     alone: tuple[Source, Sequence[str]] | None
     splits = _find_splits(spec)
@@ -158,6 +159,8 @@ def _open(spec: str, cache: Path | None) -> Opened:
         return open_digits()
     if spec.startswith(_TORCHVISION):
         return open_torchvision(spec.removeprefix(_TORCHVISION), cache)
+    if is_prepared(spec):
+        return open_prepared(spec)
     table = _find_table(spec)
     if table is not None:
         return table.open()
