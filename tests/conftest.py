@@ -1,6 +1,7 @@
 """Shapes in signatures are checked while testing; real data is used where it is present."""
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -18,3 +19,11 @@ def shared_data() -> Path:
     if not folder.is_dir():
         pytest.skip(f"no real data at {folder}; set DEIT_TEST_DATA to its folder")
     return folder
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Nothing is read from the user's cache folder, nor written to it, by subprocesses neither."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("DEIT_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield

@@ -20,6 +20,9 @@ from jaxtyping import Float32, Float64, Int64, UInt, UInt32
 _MULTIPLIERS = (0xD2511F53, 0xCD9E8D57)
 _WEYL = (0x9E3779B9, 0xBB67AE85)
 _LOW = 0xFFFFFFFF
+_CACHED = 2**15
+"""Numbers at a time that a core's cache holds with all that is computed on the way: twice as fast
+as a million at once."""
 
 Words = TypeVar("Words", bound=Any)
 """An array of integers, of whatever library."""
@@ -127,10 +130,12 @@ def permutation(seed: int, epoch: int, size: int, round: int = 0) -> Int64[np.nd
         size: how many items.
         round: further orders of the same epoch, for epochs longer than the data set.
     """
-    words = random_bits(
-        seed, epoch, np.arange(size, dtype=np.int64) + (round << 40), Stream.ORDER, 2
-    ).astype(np.uint64)
-    return np.argsort((words[:, 0] << 32) | words[:, 1], kind="stable").astype(np.int64)
+    keys = np.empty(size, dtype=np.uint64)
+    for start in range(0, size, _CACHED):
+        places = np.arange(start, min(start + _CACHED, size), dtype=np.int64) + (round << 40)
+        words = random_bits(seed, epoch, places, Stream.ORDER, 2).astype(np.uint64)
+        keys[start : start + len(places)] = (words[:, 0] << 32) | words[:, 1]
+    return np.argsort(keys, kind="stable").astype(np.int64)
 
 
 @functools.cache

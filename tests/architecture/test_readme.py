@@ -135,6 +135,16 @@ def test_how_to_pages_do_what_they_say(reader, page):
     execute((ROOT / "docs" / page).read_text(encoding="utf-8"))
 
 
+def test_the_page_of_data_does_what_it_says(reader, tmp_path, monkeypatch):
+    """Its Python makes the files that its commands read."""
+    monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path / "cache")
+    markdown = (ROOT / "docs" / "data.md").read_text(encoding="utf-8")
+    namespace = {"__name__": "data"}
+    for fence in find_fences(markdown, "python"):
+        exec(compile("\n" * fence.line + fence.text, "data.md", "exec"), namespace)
+    execute(markdown)
+
+
 @pytest.mark.parametrize(
     ("markdown", "message"),
     [

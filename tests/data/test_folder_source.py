@@ -63,7 +63,7 @@ def test_order_and_labels_are_image_folders(
     assert list(ours.classes.names) == theirs.classes
     assert [f"{root}/{name}" for name in ours.names] == [path for path, _ in theirs.samples]
     assert ours.labels.tolist() == theirs.targets
-    assert notes == []
+    assert all("only folders of images" in note for note in notes)
 
 
 def test_class_order_is_lexicographic(tmp_path: Path) -> None:
@@ -84,6 +84,18 @@ def test_splits_share_the_training_classes(tmp_path: Path) -> None:
     assert val.classes == train.classes
     assert listing(val) == [("val/b/1.png", "b"), ("val/b/2.png", "b"), ("val/d/1.png", "d")]
     assert notes == []
+
+
+def test_classes_that_hold_only_folders_are_noted(tmp_path: Path) -> None:
+    """The upper folder is the class. One class with images of its own is enough to be sure."""
+    names = ["animals/cat/1.jpg", "animals/dog/1.jpg", "things/cup/1.jpg", "things/pen/a/1.jpg"]
+    train, _, notes = open_folder(write(tmp_path / "x", *names))
+    assert train.classes.names == ("animals", "things")
+    assert train.labels.tolist() == [0, 0, 1, 1]
+    assert "only folders of images: animals, things." in notes[0]
+    assert open_folder(write(tmp_path / "x", "things/1.jpg"))[2] == []
+    plain = write(tmp_path / "y", "a/images/1.jpg", "b/images/1.jpg")
+    assert open_folder(plain)[2] == []
 
 
 @given(

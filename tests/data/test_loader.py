@@ -1,5 +1,6 @@
 """Batches are a function of the step: not of workers, processes or where one started."""
 
+import dataclasses
 import functools
 import hashlib
 import multiprocessing
@@ -82,6 +83,34 @@ def test_batches_are_the_same_however_many_are_ahead(
     monkeypatch.setattr(workers, "num_slots", lambda _workers, _ahead: ahead)
     batches = list(train_loader(Noise(250), workers=2).batches(0, 7))
     assert [digest(batch) for batch in batches] == digests_without_workers()
+
+
+def loader_of_crops(workers: int) -> TrainLoader:
+    views = ViewConfig(op_probability=1.0)
+    return TrainLoader(
+        Noise(250), views, OrderConfig(repeats=3), 16, 7, 100, workers, render="device"
+    )
+
+
+@pytest.mark.parametrize("start", [0, 3])
+def test_batches_of_crops_are_the_same_from_any_start_with_any_workers(start: int) -> None:
+    """They are cut and resized here and say so; the rest follows on the device."""
+    alone, together = (list(loader_of_crops(workers).batches(start, 5)) for workers in (0, 2))
+    assert [digest(batch) for batch in alone] == [digest(batch) for batch in together]
+    assert {batch.holds for batch in alone + together} == {"crops"}
+    assert {batch.holds for batch in train_loader(Noise(250)).batches(start, 5)} == {"views"}
+
+
+def test_a_batch_of_crops_holds_the_planned_crop_at_each_position() -> None:
+    """Neither mirrored nor changed by an operation yet."""
+    (batch,) = loader_of_crops(0).batches(3, 4)
+    config = ViewConfig(op_probability=1.0)
+    plan = plan_views(config, 16, 7, 1, batch.positions.numpy())
+    bare = dataclasses.replace(plan, flip=np.zeros(100, bool), ops=np.zeros_like(plan.ops))
+    for row in range(100):
+        image = Noise(250).read(int(batch.samples[row]))
+        view = render_view(image, bare, row, config, 16)
+        assert (batch.images[row].permute(1, 2, 0).numpy() == view).all()
 
 
 @pytest.mark.long

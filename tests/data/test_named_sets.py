@@ -134,7 +134,7 @@ def test_files_are_listed_without_being_decoded(
 
 
 def test_pets_are_listed_too(tmp_path: Path) -> None:
-    """The one set of torchvision's that opens its files itself."""
+    """One of the sets of torchvision's that open their files themselves."""
     base = tmp_path / "oxford-iiit-pet"
     write_images(base / "images", ["Abyssinian_1.jpg", "great_pyrenees_7.jpg"])
     (base / "annotations").mkdir()
@@ -145,6 +145,41 @@ def test_pets_are_listed_too(tmp_path: Path) -> None:
     assert train.classes.names == ("Abyssinian", "Great Pyrenees")
     assert train.names[1] == "oxford-iiit-pet/images/great_pyrenees_7.jpg"
     assert (train.read(1) == 1).all()
+
+
+def test_traffic_signs_are_listed_too(tmp_path: Path) -> None:
+    """GTSRB: a folder for each class to learn from, a table of those to measure on, no names."""
+    base = tmp_path / "gtsrb"
+    write_images(base / "GTSRB" / "Training", [f"{number:05d}/1.ppm" for number in range(43)])
+    write_images(base / "GTSRB" / "Final_Test" / "Images", ["0.ppm", "1.ppm"])
+    (base / "GT-final_test.csv").write_text("Filename;Width;ClassId\n0.ppm;5;42\n1.ppm;5;7\n")
+    train, val, _ = open_torchvision("GTSRB", tmp_path)
+    assert val is not None
+    assert train.classes.names == tuple(map(str, range(43)))
+    assert train.labels.tolist() == list(range(43))
+    assert val.labels.tolist() == [42, 7]
+    assert (val.read(1) == 1).all()
+
+
+def test_the_first_of_several_names_is_a_classs(tmp_path: Path) -> None:
+    """Imagenette's classes are called as ImageNet's are, in several words each."""
+    base = tmp_path / "imagenette2"
+    files = ["n01440764/1.JPEG", "n02102040/2.JPEG"]
+    for split in ("train", "val"):
+        write_images(base / split, files)
+    train, _, _ = open_torchvision("Imagenette", tmp_path)
+    assert train.classes.names == ("tench", "English springer")
+    assert list(train.names) == [f"imagenette2/train/{name}" for name in files]
+
+
+def test_three_parts_may_be_called_otherwise(tmp_path: Path) -> None:
+    """Country211 says valid; it is learned from, too."""
+    for split in ("train", "valid", "test"):
+        write_images(tmp_path / "country211" / split, ["AT/1.jpg", "CH/2.jpg"])
+    train, val, _ = open_torchvision("Country211", tmp_path)
+    assert val is not None
+    assert list(train.names)[2:] == ["country211/valid/AT/1.jpg", "country211/valid/CH/2.jpg"]
+    assert (train.labels.tolist(), val.labels.tolist()) == ([0, 1, 0, 1], [0, 1])
 
 
 def test_a_set_without_splits_has_no_validation_images(tmp_path: Path) -> None:
@@ -165,7 +200,7 @@ def test_every_set_exists_and_takes_its_arguments(name: str) -> None:
     assert {"root", "download"} <= set(parameters)
     for part in entry.train + entry.val:
         assert set(part) <= set(parameters)
-    if entry.kind == "files" and name != "OxfordIIITPet":
+    if entry.kind == "files" and name not in ("OxfordIIITPet", "GTSRB"):
         assert "loader" in parameters
 
 

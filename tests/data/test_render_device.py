@@ -1,5 +1,7 @@
 """Normalising, erasing and mixing on the device, against Pillow, torchvision and the host."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
@@ -12,9 +14,10 @@ from torchvision.transforms.v2 import functional as torchvision
 from deit.data import render_device
 from deit.data.mix import mix_images, mix_targets, smooth_targets
 from deit.data.mix_plan import MixConfig, plan_mix
-from deit.data.plan import ViewConfig, plan_erasing
+from deit.data.operations_device import apply_plan
+from deit.data.plan import ViewConfig, plan_erasing, plan_views
 from deit.data.preprocess import Preprocess
-from deit.data.render_device import HostBatch, erase, finish_batch, normalise
+from deit.data.render_device import HostBatch, erase, finish_batch, finish_crops, normalise
 from deit.randomness import Stream, normal
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -128,6 +131,32 @@ def test_a_batch_is_normalised_then_erased_then_mixed() -> None:
     assert torch.equal(finished_targets, expected_targets)
 
 
+def test_crops_get_their_operations_before_all_else():
+    """As the plan of their positions says; then they are a batch like any other."""
+    crops = dataclasses.replace(host_batch(100, 16), holds="crops")
+    plan = plan_views(ViewConfig(), 16, 5, 3, crops.positions.numpy())
+    views = apply_plan(crops.images, plan.flip, plan.ops, plan.arguments)
+    finished_images, finished_targets = finish(crops)
+    expected_images, expected_targets = finish(
+        dataclasses.replace(host_batch(100, 16), images=views)
+    )
+    assert torch.equal(finished_images, expected_images)
+    assert torch.equal(finished_targets, expected_targets)
+    assert not torch.equal(finished_images, finish(host_batch(100, 16))[0])
+
+
+def test_crops_are_finished_with_the_fill_and_kernel_of_the_views():
+    """Not with the defaults."""
+    crops, positions = random_bytes(60, 3, 16, 16), np.arange(60)
+    views = ViewConfig(fill=(1, 2, 3), interpolation="bilinear")
+    plan = plan_views(views, 16, 5, 3, positions)
+    steps = plan.flip, plan.ops, plan.arguments
+    finished = finish_crops(crops, views, 5, 3, positions)
+    assert torch.equal(finished, apply_plan(crops, *steps, (1, 2, 3), "bilinear"))
+    assert not torch.equal(finished, apply_plan(crops, *steps, (1, 2, 3)))
+    assert not torch.equal(finished, apply_plan(crops, *steps, interpolation="bilinear"))
+
+
 def test_shares_of_a_batch_are_finished_as_the_whole_is() -> None:
     """Two processes with whole mixing groups make what one makes."""
     whole_images, whole_targets = finish(host_batch(192, 16))
@@ -161,9 +190,10 @@ def test_finishing_leaves_the_global_generator_alone() -> None:
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
-def test_the_device_makes_what_the_host_makes() -> None:
+@pytest.mark.parametrize("holds", ["views", "crops"])
+def test_the_device_makes_what_the_host_makes(holds) -> None:
     """Noise and boxes bit for bit; arithmetic may be fused there: one rounding."""
-    host = host_batch(192, 16)
+    host = dataclasses.replace(host_batch(192, 16), holds=holds)
     here, there = finish(host), finish(host, device=torch.device("cuda"))
     torch.testing.assert_close(there[0].cpu(), here[0], rtol=0, atol=1e-6)
     torch.testing.assert_close(there[1].cpu(), here[1], rtol=0, atol=1e-6)

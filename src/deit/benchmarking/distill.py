@@ -8,7 +8,6 @@ paper's recipe, no mixing, no label smoothing. The weights are random, which tak
 """
 
 import dataclasses
-import os
 import shlex
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -156,7 +155,7 @@ def time_distillation(
                 monitor.say(f"asking {teacher} about {batch_size} random images of {size} px")
                 lessons[size] = prepare_lesson(recipe, classifier, where, Path(folder, str(size)))
             measured[config.name] = _time_student(recipe, lessons[size], where, rounds, monitor)
-        environment |= {"load_after": _load()}
+        environment |= {"load_after": machine.load_average()}
     return DistillTimes(
         students=measured,
         teacher=teacher,
@@ -270,12 +269,7 @@ def _describe(
     words += ["--precision", precision, "--device", str(device)]
     words += [] if threads is None else ["--threads", str(threads)]
     told = machine.describe_environment(device)
-    return told | {"command": shlex.join(words), "load_before": _load()}
-
-
-def _load() -> float | None:
-    """Processes that wanted to compute during the last minute, on average; None where unknown."""
-    return round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None
+    return told | {"command": shlex.join(words), "load_before": machine.load_average()}
 
 
 def _nearest(teacher: str) -> str:

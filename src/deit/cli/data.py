@@ -10,6 +10,7 @@ import tyro
 from deit.cli.data_prepare import Prepare, prepare
 from deit.cli.options import metavar, parse
 from deit.cli.tables import check_least, check_writable, count_on_terminal
+from deit.data.limits import MAX_PIXELS, check_max_pixels
 from deit.errors import UserError
 
 _PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff")
@@ -20,7 +21,9 @@ class Check:
     """Open a data set as training would, and decode every image; exit code 1 if any is bad."""
 
     data: Annotated[tyro.conf.Positional[str], metavar("DATA")]
-    """A folder, tar shards, torchvision:NAME or digits."""
+    """A folder, tar shards, a manifest, hf:NAME, torchvision:NAME or digits."""
+    max_pixels: Annotated[int, metavar("N")] = MAX_PIXELS
+    """Images of more pixels, width times height, cannot be used; as data.max_pixels in training."""
     json: Annotated[Path | None, metavar("FILE")] = None
     """Also write the findings to this file."""
 
@@ -30,7 +33,9 @@ class Stats:
     """Images per class, sizes, and mean and standard deviation of the channels."""
 
     data: Annotated[tyro.conf.Positional[str], metavar("DATA")]
-    """A folder, tar shards, torchvision:NAME or digits."""
+    """A folder, tar shards, a manifest, hf:NAME, torchvision:NAME or digits."""
+    max_pixels: Annotated[int, metavar("N")] = MAX_PIXELS
+    """Images of more pixels, width times height, cannot be used; as data.max_pixels in training."""
     json: Annotated[Path | None, metavar("FILE")] = None
     """Also write the figures to this file."""
 
@@ -40,7 +45,7 @@ class Preview:
     """Draw the views that a recipe trains on, mixed as in training, with their targets."""
 
     data: Annotated[tyro.conf.Positional[str], metavar("DATA")]
-    """A folder, tar shards, torchvision:NAME or digits."""
+    """A folder, tar shards, a manifest, hf:NAME, torchvision:NAME or digits."""
     recipe: Annotated[str, metavar("NAME")] = "folder"
     """Name of a recipe, a YAML file, or a run folder."""
     out: Annotated[Path, metavar("FILE")] = Path("preview.png")
@@ -69,11 +74,12 @@ def data(arguments: Sequence[str]) -> int:
 def check(options: Check) -> int:
     """`deit data check`."""
     check_writable(options.json)
+    check_max_pixels("--max-pixels", options.max_pixels)
     from deit.data.check import check_images
     from deit.data.sources import open_data
     from deit.run.folder import write_json
 
-    opened = open_data(options.data)
+    opened = open_data(options.data, max_pixels=options.max_pixels)
     for note in opened.notes:
         print(note)  # noqa: T201
     bad = check_images(opened, progress=count_on_terminal("checking"))
@@ -93,6 +99,7 @@ def check(options: Check) -> int:
 def stats(options: Stats) -> int:
     """`deit data stats`."""
     check_writable(options.json)
+    check_max_pixels("--max-pixels", options.max_pixels)
     from rich.console import Console
 
     from deit.cli.tables import class_table, split_table
@@ -100,7 +107,8 @@ def stats(options: Stats) -> int:
     from deit.data.sources import open_data
     from deit.run.folder import write_json
 
-    described = describe(open_data(options.data), progress=count_on_terminal("measuring"))
+    opened = open_data(options.data, max_pixels=options.max_pixels)
+    described = describe(opened, progress=count_on_terminal("measuring"))
     console = Console()
     console.print(split_table(described))
     console.print()
@@ -124,6 +132,7 @@ def preview(options: Preview) -> int:
     from deit.programs.preview import draw_views
 
     recipe = find_recipe(options.recipe, options.data)
-    draw_views(recipe, open_data(options.data), options.count, options.epoch).save(options.out)
+    opened = open_data(options.data, max_pixels=recipe.data.max_pixels)
+    draw_views(recipe, opened, options.count, options.epoch).save(options.out)
     print(options.out)  # noqa: T201
     return 0

@@ -16,7 +16,9 @@ from deit.cli.options import parse
 from deit.cli.tables import check_writable
 
 _OPTIONAL = {
+    "datasets": ("data", "data sets of Hugging Face"),
     "onnxruntime": ("export", "ONNX teachers and models"),
+    "pyarrow": ("data", "Parquet manifests and images"),
     "tensorboard": ("track", "curves in TensorBoard"),
     "transformers": ("hf", "checks against transformers"),
 }
@@ -59,9 +61,12 @@ def examine() -> dict[str, Any]:
         "memory": f"{_memory_gib():.1f} GiB",
         "device": environment["device"],
         "precision": machine.resolve_precision("auto", device) + " where a recipe says auto",
+        "views": f"rendered on the {machine.resolve_render('auto', device)} where a recipe says "
+        "auto",
         "matrix product": _products(torch, device),
         "shared memory": _free("/dev/shm"),
         "disk here": _free("."),
+        "file index": _file_index(),
     }
     findings |= dict(environment["versions"].items())
     for module, (extra, purpose) in _OPTIONAL.items():
@@ -87,6 +92,17 @@ def _products(torch: Any, device: Any) -> str:
         speed = 5 * 2 * 1024**3 / (time.perf_counter() - began) / 1e9
         speeds.append(f"{str(dtype).removeprefix('torch.')} {speed:,.0f} GFLOP/s")
     return ", ".join(speeds)
+
+
+def _file_index() -> str:
+    """Where what is kept of data sets is, and how much."""
+    from deit.data import cache
+
+    folder = cache.index_folder()
+    if folder is None:
+        return "off (DEIT_INDEX), or no home folder"
+    files, num_bytes = cache.usage()
+    return f"{folder}: {files} files, {num_bytes / 2**20:.1f} MiB; may be deleted"
 
 
 def _memory_gib() -> float:

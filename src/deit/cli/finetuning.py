@@ -130,7 +130,7 @@ def _following(
 
     if not data.source:
         raise UserError("no data given", "DATA", "name a folder of images, or digits")
-    images = open_data(data.source)
+    images = open_data(data.source, max_pixels=data.max_pixels)
     base = base or small.folder(small.DataFacts.of(images))
     rows, _ = choose_rows(origin, images.classes, str(stated.get("start.heads", "auto")))
     network: ModelConfig = origin.model.config  # type: ignore[assignment]

@@ -26,8 +26,9 @@ class RunOptions:
     """Options of every verb that trains."""
 
     data: Annotated[str | None, tyro.conf.Positional, metavar("[DATA]")] = None
-    """A folder with train/ and val/ of class folders, a folder of class folders,
-    torchvision:CIFAR10 and the like, or digits. Left out: what the recipe names."""
+    """A folder with train/ and val/ of class folders, a folder of class folders, a manifest
+    (train.csv), hf:NAME, torchvision:CIFAR10 and the like, or digits. Left out: what the recipe
+    names."""
     recipe: Annotated[str | None, metavar("NAME")] = None
     """Name of a recipe (`deit recipes list` shows them), a whole YAML file, or a run folder. Left
     out: one that sizes itself to the data (for digits: digits)."""

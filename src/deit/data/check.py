@@ -55,6 +55,15 @@ def check_images(
     return problems
 
 
+def find_unreadable(
+    source: Source, indices: Int64[np.ndarray, "chosen"], *, threads: int | None = None
+) -> dict[int, BadImage]:
+    """Those of some images that cannot be decoded, by their index, in the order given."""
+    found = _in_threads(partial(_decode_problem, source), indices, threads, lambda more: None)
+    pairs = zip(indices.tolist(), found, strict=True)
+    return {index: problem for index, problem in pairs if problem is not None}
+
+
 def leave_out(dataset: DataSet, bad: Sequence[BadImage]) -> DataSet:
     """The data set without these images, which its notes name; none is replaced by another.
 

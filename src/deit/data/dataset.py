@@ -5,16 +5,23 @@ pickled, so that loader workers may be started by fork or spawn. Where they come
 `deit.data.sources`.
 """
 
-from collections.abc import Sequence
+import hashlib
+import os
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from functools import cached_property
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Int64, UInt8
 
+from deit.data import cache
 from deit.data.classes import ClassList, listed
-from deit.data.names import Names, stable_hash
+from deit.data.names import Names, stable_hash_of_bytes
+from deit.data.packing import Packed, pack_choice, unpack
 from deit.errors import UserError
+
+_CHOICE = "choice"
 
 
 @runtime_checkable
@@ -54,6 +61,13 @@ class SizedSource(Source, Protocol):
         Raises:
             BadImage: when the header shows that it cannot be used.
         """
+
+
+@runtime_checkable
+class LimitedSource(Source, Protocol):
+    """A source that decodes image files, and none of more than so many pixels."""
+
+    max_pixels: int
 
 
 @runtime_checkable
@@ -153,8 +167,20 @@ class Selection:
         self._source = source
         self._indices = indices
         self.classes = source.classes
-        self.labels = source.labels[indices]
-        self.names = Names.of(source.names).take(indices)
+
+    @cached_property
+    def labels(self) -> Int64[np.ndarray, "images"]:
+        """The class of every image; found when asked for: a worker that reads images never does."""
+        labels = self._source.labels
+        return np.asarray(labels[self._indices], dtype=np.int64)
+
+    @cached_property
+    def names(self) -> Names:
+        """The name of every image."""
+        return Names.of(self._source.names).take(self._indices)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _unpacked_selection, (self._source, pack_choice(self._indices))
 
     def __len__(self) -> int:
         return len(self._indices)
@@ -211,8 +237,9 @@ def set_aside(source: Source, one_in: int) -> tuple[Source, Source]:
     counts = count_images(source)
     shares = np.where(counts < 2, 0, np.maximum(1, (counts + one_in // 2) // one_in))
     aside = _lowest_of_each_class(source, shares, "set aside")
-    rest = np.setdiff1d(np.arange(len(source), dtype=np.int64), aside, assume_unique=True)
-    return Selection(source, rest), Selection(source, aside)
+    remains = np.ones(len(source), dtype=bool)
+    remains[aside] = False
+    return Selection(source, np.flatnonzero(remains)), Selection(source, aside)
 
 
 def take_per_class(source: Source, images_per_class: int) -> Source:
@@ -240,27 +267,82 @@ def take_per_class(source: Source, images_per_class: int) -> Source:
     return Selection(source, _lowest_of_each_class(source, shares, "per class"))
 
 
+def _unpacked_selection(source: Source, packed: Packed) -> Selection:
+    return Selection(source, unpack(packed))
+
+
 def _lowest_of_each_class(
     source: Source, shares: Int64[np.ndarray, "classes"], purpose: str
 ) -> Int64[np.ndarray, "picked"]:
-    """Indices, ascending, of the ``shares[class]`` images of every class that hash lowest."""
-    within_class = (
-        _within_class(name, source.classes.names[label])
-        for name, label in zip(source.names, source.labels, strict=True)
+    """Indices, ascending, of the ``shares[class]`` images of every class that hash lowest.
+
+    A function of what it is given; for many images the result is kept under a digest of that.
+    """
+    names, labels = Names.of(source.names), np.ascontiguousarray(source.labels)
+    if len(names) < cache.LEAST_IMAGES:
+        return _find_lowest(names, labels, source.classes, shares, purpose)
+    digest = hashlib.blake2b(
+        repr((purpose, len(names), source.classes.names)).encode("ascii", "backslashreplace")
     )
-    order = np.lexsort((stable_hash(within_class, purpose), source.labels))  # by class, then hash
-    counts = count_images(source)
+    digest.update(shares.data)
+    digest.update(labels.data)
+    for block in names.blocks():
+        digest.update(block + b"\0")
+    kept = cache.load(_CHOICE, digest.digest())
+    chosen = None if kept is None else kept.arrays.get("chosen")
+    if chosen is None or not _are_shares(chosen, labels, shares):
+        chosen = _find_lowest(names, labels, source.classes, shares, purpose)
+        cache.keep(_CHOICE, digest.digest(), {}, {"chosen": chosen})
+    return chosen
+
+
+def _are_shares(
+    chosen: np.ndarray, labels: Int64[np.ndarray, "images"], shares: Int64[np.ndarray, "classes"]
+) -> bool:
+    """Whether these are indices, ascending, of so many images of each class."""
+    if chosen.ndim != 1 or chosen.dtype != np.int64 or (chosen[1:] <= chosen[:-1]).any():
+        return False
+    if len(chosen) and (chosen[0] < 0 or chosen[-1] >= len(labels)):
+        return False
+    return np.array_equal(np.bincount(labels[chosen], minlength=len(shares)), shares)
+
+
+def _find_lowest(
+    names: Names,
+    labels: Int64[np.ndarray, "images"],
+    classes: ClassList,
+    shares: Int64[np.ndarray, "classes"],
+    purpose: str,
+) -> Int64[np.ndarray, "picked"]:
+    within_class = _within_classes(names, labels, classes)
+    hashes = stable_hash_of_bytes(within_class, purpose)
+    order = np.lexsort((hashes, labels))  # by class, then hash
+    counts = np.bincount(labels, minlength=len(shares)).astype(np.int64)
     place = np.arange(len(order)) - np.repeat(np.cumsum(counts) - counts, counts)
     return np.sort(order[place < np.repeat(shares, counts)]).astype(np.int64)
 
 
-def _within_class(name: str, class_name: str) -> str:
-    """The path below the class's folder: no split and no class name changes the choice of images.
+def _within_classes(
+    names: Names, labels: Int64[np.ndarray, "images"], classes: ClassList
+) -> Iterator[bytes]:
+    """The paths below the class's folder: no split and no class name changes the choice of images.
 
-    >>> _within_class("train/cat/paws/1.jpg", "cat"), _within_class("00017", "7")
-    ('paws/1.jpg', '00017')
+    >>> names = Names.of(["train/cat/paws/1.jpg", "cat/2.jpg", "00017"])
+    >>> list(_within_classes(names, np.array([0, 0, 0]), ClassList(("cat",))))
+    [b'paws/1.jpg', b'2.jpg', b'00017']
     """
-    for prefix in (f"{class_name}/", f"train/{class_name}/"):
-        if name.startswith(prefix):
-            return name[len(prefix) :]
-    return name
+    prefixes = [(_prefix(f"{name}/"), _prefix(f"train/{name}/")) for name in classes.names]
+    for name, label in zip(names.encoded(), labels.tolist(), strict=True):
+        for prefix in prefixes[label]:
+            if name.startswith(prefix):
+                yield name[len(prefix) :]
+                break
+        else:
+            yield name
+
+
+def _prefix(text: str) -> bytes:
+    try:
+        return os.fsencode(text)
+    except UnicodeEncodeError:
+        return b"\0"  # the beginning of no path

@@ -5,24 +5,29 @@ What is a split, a class and an image there, and in which order, is `deit.data.t
 
 import difflib
 import os
-from collections.abc import Hashable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from jaxtyping import Int64, UInt8
 
 from deit.data.classes import ClassList
+from deit.data.disk_tree import DiskTree
+from deit.data.folder_index import read_indexed
 from deit.data.images import decode_image, read_file_size, read_image_file
+from deit.data.limits import MAX_PIXELS
 from deit.data.names import Names, printable
+from deit.data.packing import pack_labels, unpack
 from deit.data.tree import (
     TRAIN,
     VALIDATION,
     Listing,
+    Tree,
     folders,
     has_training_split,
-    is_hidden,
     open_evaluation_tree,
     open_tree,
     scan_tree,
@@ -32,19 +37,31 @@ from deit.errors import UserError
 
 @dataclass(frozen=True, slots=True, eq=False)
 class FileSource:
-    """Images in files below one folder.
+    """Images in files.
 
     Attributes:
         root: the folder that names are relative to.
-        names: the path of each image, with ``/`` between its parts.
+        names: the path of each image, with ``/`` between its parts; one that begins with ``/``
+            leads elsewhere.
         labels: the class of each image.
         classes: the class list that the labels index.
+        max_pixels: images of more are refused.
     """
 
     root: str
     names: Names
     labels: Int64[np.ndarray, "images"]
     classes: ClassList
+    max_pixels: int = MAX_PIXELS
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What a worker gets: names from the index as its place, labels as runs."""
+        state = {field.name: getattr(self, field.name) for field in fields(self)}
+        return state | {"labels": pack_labels(self.labels)}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        for name, value in state.items():
+            object.__setattr__(self, name, unpack(value) if name == "labels" else value)
 
     def __len__(self) -> int:
         return len(self.names)
@@ -55,7 +72,8 @@ class FileSource:
         Raises:
             BadImage: when it cannot be decoded.
         """
-        return decode_image(self.read_bytes(index), self.names[index])
+        name = self.names[index]
+        return decode_image(self.read_bytes(index), name, max_pixels=self.max_pixels)
 
     def read_bytes(self, index: int) -> bytes:
         """The undecoded file of one image.
@@ -64,7 +82,7 @@ class FileSource:
             BadImage: when it cannot be read.
         """
         name = self.names[index]
-        return read_image_file(f"{self.root}/{name}", name)
+        return read_image_file(os.path.join(self.root, name), name)
 
     def read_size(self, index: int) -> tuple[int, int]:
         """Height and width of one image, from its header.
@@ -73,7 +91,8 @@ class FileSource:
             BadImage: when the header shows that it cannot be used.
         """
         name = self.names[index]
-        return read_file_size(f"{self.root}/{name}", name)
+        path = os.path.join(self.root, name)
+        return read_file_size(path, name, max_pixels=self.max_pixels)
 
 
 def open_folder(root: Path) -> tuple[FileSource, FileSource | None, list[str]]:
@@ -91,12 +110,12 @@ def open_folder(root: Path) -> tuple[FileSource, FileSource | None, list[str]]:
         UserError: for a folder that cannot be trained on, saying why.
     """
     _check_folder(root)
-    tree = _DiskTree(root)
+    tree = DiskTree(root)
     with _readable(root):
         if not has_training_split(tree):
             _check_not_a_split(root)
-        train, val, notes = open_tree(tree)
-    return _source(root, train), None if val is None else _source(root, val), notes
+        (train, val, notes), more = read_indexed(tree, open_tree)
+    return _source(root, train), None if val is None else _source(root, val), notes + more
 
 
 def open_evaluation_folder(root: Path) -> tuple[FileSource, list[str]] | None:
@@ -109,13 +128,17 @@ def open_evaluation_folder(root: Path) -> tuple[FileSource, list[str]] | None:
         UserError: for a folder that is missing or holds no images.
     """
     _check_folder(root)
-    tree = _DiskTree(root)
-    with _readable(root):
+    itself = root.resolve().name in VALIDATION
+
+    def read(tree: Tree) -> tuple[Listing, list[str]] | None:
         opened = open_evaluation_tree(tree)
-        itself = root.resolve().name in VALIDATION and not has_training_split(tree)
-        if opened is None and itself:
-            opened = scan_tree(tree, "")
-    return None if opened is None else (_source(root, opened[0]), opened[1])
+        if opened is None and itself and not has_training_split(tree):
+            return scan_tree(tree, "")
+        return opened
+
+    with _readable(root):
+        opened, more = read_indexed(DiskTree(root), read)
+    return None if opened is None else (_source(root, opened[0]), opened[1] + more)
 
 
 def scan_split(root: Path, split: str) -> tuple[FileSource, list[str]]:
@@ -129,34 +152,8 @@ def scan_split(root: Path, split: str) -> tuple[FileSource, list[str]]:
         UserError: when there is not one image in a class folder.
     """
     with _readable(root):
-        listing, notes = scan_tree(_DiskTree(root), split)
-    return _source(root, listing), notes
-
-
-@dataclass(frozen=True, slots=True)
-class _DiskTree:
-    """A folder on the disk as a `Tree`."""
-
-    root: Path
-
-    def entries(self, folder: str) -> Iterator[tuple[str, bool]]:
-        with os.scandir(self._path(folder)) as entries:
-            for entry in entries:
-                if not is_hidden(entry.name):
-                    yield entry.name, entry.is_dir()
-
-    def identity(self, folder: str) -> Hashable:
-        return _identity(self._path(folder))
-
-    def above(self, folder: str) -> set[Hashable]:
-        path = Path(self._path(folder))
-        return {_identity(outer) for outer in (path, *path.resolve().parents)}
-
-    def place(self, folder: str) -> str:
-        return printable(self._path(folder))
-
-    def _path(self, folder: str) -> str:
-        return f"{self.root}/{folder}" if folder else str(self.root)
+        (listing, notes), more = read_indexed(DiskTree(root), lambda tree: scan_tree(tree, split))
+    return _source(root, listing), notes + more
 
 
 def _source(root: Path, listing: Listing) -> FileSource:
@@ -175,11 +172,6 @@ def _readable(root: Path) -> Iterator[None]:
         ) from error
 
 
-def _identity(folder: str | Path) -> tuple[int, int]:
-    status = os.stat(folder)
-    return status.st_dev, status.st_ino
-
-
 def _check_folder(root: Path) -> None:
     """Raise unless ``root`` is a folder, with the nearest name that is one."""
     if root.is_dir():
@@ -191,7 +183,7 @@ def _check_folder(root: Path) -> None:
     above = root.parent
     if not above.is_dir():
         raise UserError(given, allowed, f"check the path: no folder {printable(str(above))} either")
-    near = difflib.get_close_matches(root.name, folders(_DiskTree(above)), n=1)
+    near = difflib.get_close_matches(root.name, folders(DiskTree(above)), n=1)
     todo = f"did you mean {printable(str(above / near[0]))}?" if near else "check the path"
     raise UserError(given, allowed, todo)
 

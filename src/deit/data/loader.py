@@ -10,7 +10,9 @@ import functools
 import time
 from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
+import cv2
 import numpy as np
 import torch
 from jaxtyping import Int64, UInt8
@@ -25,7 +27,7 @@ from deit.data.order import (
 )
 from deit.data.plan import ViewConfig, plan_views
 from deit.data.preprocess import Preprocess
-from deit.data.render import render_view
+from deit.data.render import crop_view, render_view
 from deit.data.render_device import HostBatch, normalise
 from deit.data.sources import Source
 from deit.data.worker_process import Note
@@ -61,6 +63,7 @@ class TrainLoader:
         rank, world_size: which process of how many this is; each gets its share of every batch.
         unit: places of a batch that stay in one process, `mix.group`.
         pin_memory: whether batches lie in memory that a GPU can fetch from while it computes.
+        render: whether views are finished here, or cut and resized only.
 
     Attributes:
         steps_per_epoch: global step s belongs to epoch ``s // steps_per_epoch``.
@@ -86,6 +89,7 @@ class TrainLoader:
         world_size: int = 1,
         unit: int = 1,
         pin_memory: bool = False,
+        render: Literal["host", "device"] = "host",
     ) -> None:
         if world_size > 1 and batch_size % (unit * world_size):
             raise UserError(
@@ -96,7 +100,7 @@ class TrainLoader:
         self.steps_per_epoch = steps_per_epoch(len(source), batch_size)
         self.seconds_waiting = 0.0
         self._labels = torch.from_numpy(np.asarray(source.labels, dtype=np.int64))
-        self._render = _RenderViews(source, views, image_size, seed)
+        self._render = _RenderViews(source, views, image_size, seed, render)
         self._batch_size = batch_size
         self._share = share(batch_size, rank, world_size, unit)
         self._workers = workers
@@ -140,7 +144,7 @@ class TrainLoader:
     def views_at(
         self, epoch: int, positions: Int64[np.ndarray, "views"]
     ) -> UInt8[Tensor, "views 3 size size"]:
-        """Single views, rendered in this process: those at some positions of an epoch.
+        """Single views, or crops, made in this process: those at some positions of an epoch.
 
         Raises:
             BadImage: when an image cannot be decoded, with its name.
@@ -181,6 +185,7 @@ class TrainLoader:
             positions=positions,
             epoch=pieces[0].epoch,
             step=step,
+            holds="views" if self._render.render == "host" else "crops",
         )
 
 
@@ -250,12 +255,13 @@ class _Piece:
 
 @dataclass(frozen=True, slots=True)
 class _RenderViews:
-    """Decode each image of a piece once and render its views."""
+    """Decode each image of a piece once and render its views, or only cut and resize them."""
 
     source: Source
     views: ViewConfig
     image_size: int
     seed: int
+    render: Literal["host", "device"]
 
     @property
     def row_shape(self) -> tuple[int, ...]:
@@ -266,15 +272,16 @@ class _RenderViews:
         return self.source.names
 
     def fill(self, piece: _Piece, rows: UInt8[np.ndarray, "views 3 size size"], note: Note) -> None:
-        """Render the views of a piece into their rows."""
+        """Make the views of a piece in their rows."""
         samples = piece.samples
         plan = plan_views(self.views, self.image_size, self.seed, piece.epoch, piece.positions)
+        make = render_view if self.render == "host" else crop_view
         for row, sample in enumerate(samples.tolist()):
             if row == 0 or sample != samples[row - 1]:
                 note(sample)
                 image = self.source.read(sample)
-            view = render_view(image, plan, row, self.views, self.image_size)
-            rows[row] = view.transpose(2, 0, 1)
+            view = make(image, plan, row, self.views, self.image_size)
+            cv2.split(view, list(rows[row]))
 
 
 @dataclass(frozen=True, slots=True)

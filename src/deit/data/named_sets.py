@@ -18,6 +18,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from deit.data.cache import cache_folder
 from deit.data.classes import ClassList
 from deit.data.dataset import ArraySource, Source, set_aside
 from deit.data.folder import FileSource
@@ -55,8 +56,14 @@ _THREE_PARTS = {
     "train": ({"split": "train"}, {"split": "val"}),
     "val": ({"split": "test"},),
 }
+_THREE_PARTS_VALID = {
+    "train": ({"split": "train"}, {"split": "valid"}),
+    "val": ({"split": "test"},),
+}
+_TRAIN_VAL = {"train": ({"split": "train"},), "val": ({"split": "val"},)}
 _OXFORD = "https://www.robots.ox.ac.uk"
 _TORONTO = "https://www.cs.toronto.edu"
+_OPENAI = "https://openaipublic.azureedge.net"
 
 NAMED_SETS: dict[str, NamedSet] = {
     "CIFAR10": NamedSet(kind="arrays", site=_TORONTO, **_TRAIN_FLAG),
@@ -68,6 +75,7 @@ NAMED_SETS: dict[str, NamedSet] = {
         **_TRAIN_FLAG,
     ),
     "KMNIST": NamedSet(kind="arrays", site="http://codh.rois.ac.jp", **_TRAIN_FLAG),
+    "USPS": NamedSet(kind="arrays", site="https://www.csie.ntu.edu.tw", **_TRAIN_FLAG),
     "SVHN": NamedSet(kind="arrays", site="http://ufldl.stanford.edu", **_TRAIN_TEST),
     "STL10": NamedSet(kind="arrays", site="http://ai.stanford.edu", **_TRAIN_TEST),
     "Flowers102": NamedSet(kind="files", site=_OXFORD, **_THREE_PARTS),
@@ -76,10 +84,17 @@ NAMED_SETS: dict[str, NamedSet] = {
     "FGVCAircraft": NamedSet(kind="files", site=_OXFORD, **_TRAINVAL_TEST),
     "Food101": NamedSet(kind="files", site="http://data.vision.ee.ethz.ch", **_TRAIN_TEST),
     "StanfordCars": NamedSet(kind="files", site="https://ai.stanford.edu", **_TRAIN_TEST),
+    "GTSRB": NamedSet(kind="files", site="https://sid.erda.dk", **_TRAIN_TEST),
+    "Country211": NamedSet(kind="files", site=_OPENAI, **_THREE_PARTS_VALID),
+    "RenderedSST2": NamedSet(kind="files", site=_OPENAI, **_THREE_PARTS),
+    "Imagenette": NamedSet(kind="files", site="https://s3.amazonaws.com", **_TRAIN_VAL),
     "EuroSAT": NamedSet(kind="files", site="https://huggingface.co", train=({},)),
 }
 """The sets that can be named as ``torchvision:NAME``. Where a set has three parts, its own training
 and validation parts together are trained on, as is usual in transfer results."""
+
+_UNNAMED = {"GTSRB": 43, "SVHN": 10, "USPS": 10}
+"""How many classes those sets have that do not name them: they are called by their numbers."""
 
 Opened = tuple[Source, Source | None, list[str]]
 """Training images, validation images where the set has any, notes."""
@@ -132,24 +147,25 @@ def open_torchvision(name: str, cache: Path | None = None) -> Opened:
     root = cache or default_cache()
     train = [_load(name, entry.site, part, root) for part in entry.train]
     val = [_load(name, entry.site, part, root) for part in entry.val]
-    classes = _class_list(train[0])
+    classes = _class_list(train[0], name)
     notes = [f"torchvision:{name} is read from {printable(str(root))}"]
     if entry.kind == "arrays":
         train_images = _array_source(train[0], classes, "train")
         return train_images, _array_source(val[0], classes, "val"), notes
-    val_images = _file_source(val, classes, root) if val else None
-    return _file_source(train, classes, root), val_images, notes
+    val_images = _file_source(val, classes, root, name) if val else None
+    return _file_source(train, classes, root, name), val_images, notes
 
 
 def default_cache() -> Path:
     """``$DEIT_CACHE/torchvision``; without that variable, in the user's cache folder."""
-    home = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    return Path(os.environ.get("DEIT_CACHE") or f"{home}/deit").expanduser() / "torchvision"
+    return cache_folder() / "torchvision"
 
 
-def _class_list(dataset: Any) -> ClassList:
-    """The set's class names; SVHN has none, its classes are the digits that its labels say."""
-    return ClassList(tuple(dataset.classes) if hasattr(dataset, "classes") else tuple("0123456789"))
+def _class_list(dataset: Any, name: str) -> ClassList:
+    """The set's class names; of several names of one class, as Imagenette has them, the first."""
+    if name in _UNNAMED:
+        return ClassList(tuple(map(str, range(_UNNAMED[name]))))
+    return ClassList(tuple(each if isinstance(each, str) else each[0] for each in dataset.classes))
 
 
 def _array_source(dataset: Any, classes: ClassList, split: str) -> ArraySource:
@@ -162,7 +178,7 @@ def _array_source(dataset: Any, classes: ClassList, split: str) -> ArraySource:
     return ArraySource(images, np.asarray(labels, dtype=np.int64), classes, names)
 
 
-def _file_source(parts: list[Any], classes: ClassList, root: Path) -> FileSource:
+def _file_source(parts: list[Any], classes: ClassList, root: Path, name: str) -> FileSource:
     """A split of files, of one part or several.
 
     torchvision makes a class list for each part, of the classes that it finds in it: labels are
@@ -170,7 +186,7 @@ def _file_source(parts: list[Any], classes: ClassList, root: Path) -> FileSource
     """
     pairs: list[tuple[str, int]] = []
     for part in parts:
-        index = classes.map_from(_class_list(part), complete=False)
+        index = classes.map_from(_class_list(part, name), complete=False)
         pairs += [(path, int(index[label])) for path, label in _paths_and_labels(part)]
     return FileSource(
         os.path.abspath(root),
@@ -181,8 +197,9 @@ def _file_source(parts: list[Any], classes: ClassList, root: Path) -> FileSource
 
 
 def _paths_and_labels(dataset: Any) -> Iterator[tuple[str, int]]:
-    if not hasattr(dataset, "loader"):  # OxfordIIITPet opens its files itself
-        yield from zip(dataset._images, dataset._labels, strict=True)
+    if not hasattr(dataset, "loader"):  # these open their files themselves: GTSRB, OxfordIIITPet
+        pairs = getattr(dataset, "_samples", None)
+        yield from pairs or zip(dataset._images, dataset._labels, strict=True)
         return
     dataset.loader = _path_itself
     for index in range(len(dataset)):

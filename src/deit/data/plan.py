@@ -181,7 +181,7 @@ def plan_views(
     if config.crop in ("pad", "simple"):
         _require(config.padding <= image_size, "padding", config.padding, f"up to {image_size}")
     areas, aspects, places = _plan_crops(config, seed, epoch, positions)
-    ops, arguments = _plan_operations(config, seed, epoch, positions)
+    ops, arguments = plan_operations(config, seed, epoch, positions)
     return ViewPlan(
         crop=config.crop,
         ratio=config.ratio,
@@ -189,7 +189,7 @@ def plan_views(
         areas=areas,
         aspects=aspects,
         places=places,
-        flip=uniform(seed, epoch, positions, Stream.FLIP, 1)[:, 0] < config.flip,
+        flip=plan_flips(config, seed, epoch, positions),
         ops=ops,
         arguments=arguments,
         erase=plan_erasing(config, image_size, seed, epoch, positions),
@@ -228,6 +228,13 @@ def crop_box(plan: ViewPlan, row: int, width: int, height: int) -> tuple[int, in
     return left, top, box_width, box_height
 
 
+def plan_flips(
+    config: ViewConfig, seed: int, epoch: int, positions: Int64[np.ndarray, "views"]
+) -> Bool[np.ndarray, "views"]:
+    """Which views are mirrored left-right: `ViewPlan.flip` alone."""
+    return uniform(seed, epoch, positions, Stream.FLIP, 1)[:, 0] < config.flip
+
+
 def plan_erasing(
     config: ViewConfig,
     image_size: int,
@@ -257,6 +264,34 @@ def plan_erasing(
     corners = np.floor(places * (image_size - sizes + 1))
     boxes[chosen] = np.concatenate([corners, sizes], axis=1) * erased[:, None]
     return boxes
+
+
+def plan_operations(
+    config: ViewConfig, seed: int, epoch: int, positions: Int64[np.ndarray, "views"]
+) -> policies.Draw:
+    """`ViewPlan.ops` and `.arguments` alone: the policy's slots, then the colour jitter's."""
+    none = np.zeros((len(positions), 0), dtype=np.int8)
+    draws = [policies.Draw(none, none.astype(np.float32))]
+    match config.policy:
+        case "rand-augment":
+            drawn = policies.rand_augment(
+                seed,
+                epoch,
+                positions,
+                num_ops=config.num_ops,
+                magnitude=config.magnitude,
+                magnitude_std=config.magnitude_std,
+                probability=config.op_probability,
+            )
+            draws.append(drawn)
+        case "auto-augment":
+            draws.append(policies.auto_augment(seed, epoch, positions))
+        case "3-augment":
+            draws.append(policies.three_augment(seed, epoch, positions))
+    if config.color_jitter > 0:
+        draws.append(policies.color_jitter(seed, epoch, positions, config.color_jitter))
+    ops, arguments = zip(*draws, strict=True)
+    return policies.Draw(np.concatenate(ops, axis=1), np.concatenate(arguments, axis=1))
 
 
 def keep_masks(
@@ -291,34 +326,6 @@ def _plan_crops(
     areas = _between(config.scale, draws[:, 2 : 2 + tries])
     aspects = _log_between(config.ratio, draws[:, 2 + tries :])
     return areas, aspects, draws[:, :2]
-
-
-def _plan_operations(
-    config: ViewConfig, seed: int, epoch: int, positions: Int64[np.ndarray, "views"]
-) -> policies.Draw:
-    """The policy's slots, then those of the colour jitter."""
-    none = np.zeros((len(positions), 0), dtype=np.int8)
-    draws = [policies.Draw(none, none.astype(np.float32))]
-    match config.policy:
-        case "rand-augment":
-            drawn = policies.rand_augment(
-                seed,
-                epoch,
-                positions,
-                num_ops=config.num_ops,
-                magnitude=config.magnitude,
-                magnitude_std=config.magnitude_std,
-                probability=config.op_probability,
-            )
-            draws.append(drawn)
-        case "auto-augment":
-            draws.append(policies.auto_augment(seed, epoch, positions))
-        case "3-augment":
-            draws.append(policies.three_augment(seed, epoch, positions))
-    if config.color_jitter > 0:
-        draws.append(policies.color_jitter(seed, epoch, positions, config.color_jitter))
-    ops, arguments = zip(*draws, strict=True)
-    return policies.Draw(np.concatenate(ops, axis=1), np.concatenate(arguments, axis=1))
 
 
 def _between(

@@ -1,21 +1,24 @@
 """The part of the data path that runs on the device: uint8 views become a training batch.
 
-In the reference's order: normalise, erase, then mix. All of it follows the plan of the positions,
+In the reference's order: normalise, erase, then mix. Before that, where the host has only cut and
+resized (`render = device`), flip and operations. All of it follows the plan of the positions,
 and the noise of erasing is made by integer arithmetic, so that host and device agree on every bit.
 """
 
 import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import torch
-from jaxtyping import Float32, Int, Int32, Int64, UInt8
+from jaxtyping import Float32, Int32, Int64, UInt8
 from torch import Tensor
 
 from deit.data.mix import mix_images, mix_targets, smooth_targets
 from deit.data.mix_plan import MixConfig, plan_mix
-from deit.data.plan import ViewConfig, plan_erasing
+from deit.data.operations_device import apply_plan, luma
+from deit.data.plan import ViewConfig, plan_erasing, plan_flips, plan_operations
 from deit.data.preprocess import Preprocess
 from deit.randomness import Stream, normal, normal_table, philox_rounds
 from deit.tensors import TrainBatch
@@ -23,7 +26,7 @@ from deit.tensors import TrainBatch
 
 @dataclass(frozen=True, slots=True)
 class HostBatch:
-    """Rendered views in the memory of the host, before normalisation, erasing and mixing.
+    """Views in the memory of the host, before normalisation, erasing and mixing.
 
     Attributes:
         images: RGB bytes, ``[batch, 3, height, width]``.
@@ -32,6 +35,8 @@ class HostBatch:
         positions: place of each view in the epoch's global order, ``[batch]``.
         epoch: the epoch that the positions belong to; one of the bank, where there is one.
         step: the step of the whole run, from 0.
+        holds: views that are finished but for the above, or crops, to which flip and operations
+            are still to be applied.
     """
 
     images: UInt8[Tensor, "batch 3 height width"]
@@ -40,6 +45,7 @@ class HostBatch:
     positions: Int64[Tensor, "batch"]
     epoch: int
     step: int
+    holds: Literal["views", "crops"] = "views"
 
 
 def finish_batch(
@@ -52,27 +58,25 @@ def finish_batch(
     seed: int,
     device: torch.device,
 ) -> TrainBatch:
-    """Bring a batch of rendered views to the device; normalise, erase and mix it there.
+    """Bring a batch to the device; render what is still to do, normalise, erase and mix it there.
 
     Mixing pairs places of the whole batch, so this comes before a split into micro-batches.
 
     Args:
         host: what the loader gave.
-        views: says how much is erased.
+        views: says how much is erased, and how crops become views.
         mix: mixing and label smoothing.
         preprocess: mean, standard deviation and channels of the model's input.
         num_classes: width of the target rows.
-        seed: decides erasing and mixing.
+        seed: decides operations, erasing and mixing.
         device: where the batch shall be.
     """
     positions = host.positions.numpy()
     image_size = host.images.shape[-1]
-    images = normalise(
-        host.images.to(device, non_blocking=True),
-        preprocess.mean,
-        preprocess.std,
-        preprocess.channels,
-    )
+    pixels = host.images.to(device, non_blocking=True)
+    if host.holds == "crops":
+        pixels = finish_crops(pixels, views, seed, host.epoch, positions)
+    images = normalise(pixels, preprocess.mean, preprocess.std, preprocess.channels)
     boxes = plan_erasing(views, image_size, seed, host.epoch, positions)
     erase(images, boxes, seed, host.epoch, positions)
     plan = plan_mix(mix, image_size, seed, host.epoch, positions)
@@ -84,6 +88,24 @@ def finish_batch(
         samples=host.samples.to(device, non_blocking=True),
         epoch=host.epoch,
     )
+
+
+def finish_crops(
+    images: UInt8[Tensor, "batch 3 height width"],
+    views: ViewConfig,
+    seed: int,
+    epoch: int,
+    positions: Int64[np.ndarray, "batch"],
+) -> UInt8[Tensor, "batch 3 height width"]:
+    """Flip and operations of the views at some positions, on the device that the images are on.
+
+    Args:
+        images: cut and resized; left as they are.
+        views, seed, epoch, positions: as in `plan_views`.
+    """
+    ops, arguments = plan_operations(views, seed, epoch, positions)
+    flip = plan_flips(views, seed, epoch, positions)
+    return apply_plan(images, flip, ops, arguments, views.fill, views.interpolation)
 
 
 def normalise(
@@ -99,7 +121,7 @@ def normalise(
         mean, std: one value for each channel, on the scale of 0 to 1.
         channels: 3, or 1 for grey: the luma of ITU-R 601, rounded as Pillow's mode L is.
     """
-    values = (_luma(images) if channels == 1 else images).to(torch.float32)
+    values = (luma(images) if channels == 1 else images).to(torch.float32)
     shift, scale = (
         255 * torch.tensor(list(numbers), device=images.device).view(channels, 1, 1)
         for numbers in (mean, std)
@@ -155,12 +177,6 @@ def draw_normal(
     if device.type == "cpu":
         return torch.from_numpy(normal(seed, epoch, positions, stream, count))
     return _draw_normal_in_torch(seed, epoch, positions, stream, count, device)
-
-
-def _luma(images: UInt8[Tensor, "batch 3 height width"]) -> Int[Tensor, "batch 1 height width"]:
-    """Pillow's ``convert("L")``: weights in units of 2**-16, rounded to the nearest."""
-    red, green, blue = images.to(torch.int32).unbind(1)
-    return ((19595 * red + 38470 * green + 7471 * blue + 0x8000) >> 16)[:, None]
 
 
 def _draw_normal_in_torch(

@@ -8,16 +8,20 @@ are those of the unpacked tree (`deit.data.tree`), however the files are spread 
 import os
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from typing import Any
 
 import numpy as np
 from jaxtyping import Int32, Int64, UInt8
 
+from deit.data.archive_index import known_members
 from deit.data.classes import ClassList, listed
 from deit.data.images import decode_image, decode_size
+from deit.data.limits import MAX_PIXELS
 from deit.data.names import Names, printable
+from deit.data.packing import pack_labels, unpack
 from deit.data.shard_tree import Folder, ShardTree
-from deit.data.tar_index import Archive, Member, list_members, read_member
+from deit.data.tar_index import Archive, Member, read_member
 from deit.data.tree import (
     TRAIN,
     VALIDATION,
@@ -34,6 +38,8 @@ _SPLITS = frozenset({TRAIN, *VALIDATION})
 
 _Parts = tuple[str, ...]
 
+_PLACES = frozenset({"archive_of", "offsets", "sizes"})
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ShardSource:
@@ -45,6 +51,7 @@ class ShardSource:
         names: the path of each image in the tree of folders, with ``/`` between its parts.
         labels: the class of each image.
         classes: the class list that the labels index.
+        max_pixels: images of more are refused.
     """
 
     archives: tuple[Archive, ...]
@@ -54,6 +61,21 @@ class ShardSource:
     names: Names
     labels: Int64[np.ndarray, "images"]
     classes: ClassList
+    max_pixels: int = MAX_PIXELS
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What a worker gets: what came from the index as its place there, labels as runs."""
+        state = {field.name: getattr(self, field.name) for field in fields(self)}
+        if self.names.is_stored_with(self.offsets):
+            state = {name: state[name] for name in state if name not in _PLACES}
+        return state | {"labels": pack_labels(self.labels)}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        state |= {"labels": unpack(state["labels"])}
+        if not state.keys() >= _PLACES:
+            state |= state["names"].beside(_PLACES)
+        for name, value in state.items():
+            object.__setattr__(self, name, value)
 
     def __len__(self) -> int:
         return len(self.names)
@@ -64,7 +86,8 @@ class ShardSource:
         Raises:
             BadImage: when it cannot be decoded, or its shard is not what it was.
         """
-        return decode_image(self.read_bytes(index), self.names[index])
+        name = self.names[index]
+        return decode_image(self.read_bytes(index), name, max_pixels=self.max_pixels)
 
     def read_size(self, index: int) -> tuple[int, int]:
         """Height and width of one image, from its header.
@@ -72,7 +95,8 @@ class ShardSource:
         Raises:
             BadImage: when the header shows that it cannot be used.
         """
-        return decode_size(self.read_bytes(index), self.names[index])
+        name = self.names[index]
+        return decode_size(self.read_bytes(index), name, max_pixels=self.max_pixels)
 
     def read_bytes(self, index: int) -> bytes:
         """The undecoded file of one image.
@@ -190,7 +214,7 @@ class _Shard:
 
 def _add_shard(tree: ShardTree, number: int, path: str, paths: Sequence[str]) -> _Shard:
     """Read the headers of one tar file and put its members into the tree."""
-    archive, members = list_members(path)
+    archive, members = known_members(path)
     visible = [m for m in members if m.parts and not any(map(is_hidden, m.parts))]
     roots = _find_roots(visible)
     loose = not roots and any(_is_image(m) and m.parts[0] not in _SPLITS for m in visible)

@@ -1,11 +1,11 @@
-"""Where a data set comes from: a folder, tar shards, one of torchvision's sets, or the digits.
+"""Where a data set comes from: a folder, tar shards, a manifest, a set that goes by a name.
 
 `open_data` turns what a user writes as DATA into training and validation images over one class
 list, and says in notes what it decided.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -13,6 +13,7 @@ from deit.data.classes import listed
 from deit.data.dataset import (
     ArraySource,
     DataSet,
+    LimitedSource,
     Selection,
     SizedSource,
     Source,
@@ -21,11 +22,16 @@ from deit.data.dataset import (
     take_per_class,
 )
 from deit.data.folder import open_evaluation_folder, open_folder
+from deit.data.huggingface_sets import PREFIX as _HUGGING_FACE
+from deit.data.huggingface_sets import HuggingFaceSet, is_saved_set, load_set
+from deit.data.limits import MAX_PIXELS, check_max_pixels
+from deit.data.manifest import MANIFESTS, Manifest, is_manifest, read_manifest
 from deit.data.named_sets import NAMED_SETS, Opened, open_digits, open_torchvision
 from deit.data.names import printable
 from deit.data.prepared import is_prepared, open_prepared
+from deit.data.shard_index import open_shards
 from deit.data.shard_paths import find_shards
-from deit.data.shards import index_shards
+from deit.data.shards import Shards, index_shards
 from deit.data.tree import TRAIN, VALIDATION
 from deit.errors import UserError
 
@@ -42,12 +48,15 @@ __all__ = [
 
 ACCEPTED = (
     f"a folder with {TRAIN}/ and one of {', '.join(VALIDATION)}; a folder of class folders; "
-    "tar shards of such folders, as 'train-{000..009}.tar'; torchvision:NAME; digits"
+    "tar shards of such folders, as 'train-{000..009}.tar'; a manifest with columns path, label "
+    f"and split ({', '.join(MANIFESTS)}); a folder that `datasets` saved; hf:NAME; "
+    "torchvision:NAME; digits"
 )
 
 _TORCHVISION = "torchvision:"
 
-_ARCHIVES = (".zip", ".7z", ".rar", ".csv", ".parquet")
+_ARCHIVES = (".zip", ".7z", ".rar")
+_TABLES = (".json", ".xlsx", ".ods", ".txt", ".arrow", ".feather", ".csv.gz", ".jsonl.gz")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -59,15 +68,20 @@ class DataConfig:
     """
 
     source: str = ""
-    """The DATA of the command line: a folder, tar shards, ``torchvision:NAME`` or ``digits``."""
+    """The DATA of the command line: a folder, tar shards, a manifest (CSV, TSV, JSON lines,
+    Parquet), ``hf:NAME``, ``torchvision:NAME`` or ``digits``."""
 
     images_per_class: int | None = None
     """Train on this many images of each class only, for studies of data efficiency; all when none.
     Chosen by a stable hash of their names: those for 10 are among those for 20."""
 
     bad_images: Literal["refuse", "leave-out"] = "refuse"
-    """What to do about training images that cannot be decoded: stop before the first step, or train
-    without them. They are named either way, and never replaced by others."""
+    """What to do about images that cannot be decoded, of either split: stop before the first step,
+    or train and measure without them. They are named either way, and never replaced by others."""
+
+    max_pixels: int = MAX_PIXELS
+    """Images of more pixels (width times height) are bad: they are refused by their header, before
+    they take memory. Decoding takes 3 to 8 bytes for each pixel, 16 from WebP."""
 
     def __post_init__(self) -> None:
         if self.images_per_class is not None and self.images_per_class < 1:
@@ -76,10 +90,15 @@ class DataConfig:
                 "1 or more, or none for all images",
                 "correct the number",
             )
+        check_max_pixels("data.max_pixels =", self.max_pixels)
 
 
 def open_data(
-    spec: str, *, images_per_class: int | None = None, cache: Path | None = None
+    spec: str,
+    *,
+    images_per_class: int | None = None,
+    cache: Path | None = None,
+    max_pixels: int = MAX_PIXELS,
 ) -> DataSet:
     """Open what a user calls DATA.
 
@@ -87,9 +106,11 @@ def open_data(
     file name: the same tenth in every run and on every machine, and said so in the notes.
 
     Args:
-        spec: a folder; tar shards, as ``train-{000..009}.tar``; ``torchvision:NAME``; ``digits``.
+        spec: a folder; tar shards, as ``train-{000..009}.tar``; a manifest, ``train.csv``;
+            ``hf:NAME``; ``torchvision:NAME``; ``digits``.
         images_per_class: as in `DataConfig`.
         cache: where torchvision's sets are kept; by default `named_sets.default_cache`.
+        max_pixels: as in `DataConfig`.
 
     Raises:
         UserError: for everything that is wrong with the data, before any image is read.
@@ -98,10 +119,12 @@ def open_data(
     >>> len(data.classes), len(data.train), len(data.val)
     (10, 100, 359)
     """
-    return _complete(spec, _open(spec, cache), images_per_class)
+    return _complete(spec, _open(spec, cache), images_per_class, max_pixels)
 
 
-def open_evaluation(spec: str, *, cache: Path | None = None) -> tuple[Source, Sequence[str]]:
+def open_evaluation(
+    spec: str, *, cache: Path | None = None, max_pixels: int = MAX_PIXELS
+) -> tuple[Source, Sequence[str]]:
     """The images to measure a model on, with notes.
 
     Those are the validation images of the data. Other than for training, a validation split may
@@ -112,13 +135,19 @@ def open_evaluation(spec: str, *, cache: Path | None = None) -> tuple[Source, Se
         UserError: as `open_data`.
     """
     if spec == "digits" or spec.startswith(_TORCHVISION) or is_prepared(spec):
-        return _validation(open_data(spec, cache=cache))
-    paths = find_shards(spec)
-    if paths is None:
+        return _validation(open_data(spec, cache=cache, max_pixels=max_pixels))
+    alone: tuple[Source, Sequence[str]] | None
+    splits = _find_splits(spec)
+    if splits is None:
         alone = open_evaluation_folder(_folder(spec))
-        return alone or _validation(open_data(spec))
-    shards = index_shards(spec, paths)
-    return shards.open_evaluation() or _validation(_complete(spec, shards.open()))
+        rest = None if alone else open_data(spec, max_pixels=max_pixels)
+    else:
+        alone = splits.open_evaluation()
+        rest = None if alone else _complete(spec, splits.open(), max_pixels=max_pixels)
+    if rest is not None:
+        return _validation(rest)
+    assert alone is not None
+    return _limited(alone[0], max_pixels), alone[1]
 
 
 def _validation(data: DataSet) -> tuple[Source, Sequence[str]]:
@@ -132,13 +161,38 @@ def _open(spec: str, cache: Path | None) -> Opened:
         return open_torchvision(spec.removeprefix(_TORCHVISION), cache)
     if is_prepared(spec):
         return open_prepared(spec)
+    table = _find_table(spec)
+    if table is not None:
+        return table.open()
     paths = find_shards(spec)
-    return open_folder(_folder(spec)) if paths is None else index_shards(spec, paths).open()
+    return open_folder(_folder(spec)) if paths is None else open_shards(spec, paths)
 
 
-def _complete(spec: str, opened: Opened, images_per_class: int | None = None) -> DataSet:
+def _find_table(spec: str) -> Manifest | HuggingFaceSet | None:
+    """A manifest or a set of Hugging Face, where DATA is one."""
+    if spec.startswith(_HUGGING_FACE) or is_saved_set(spec):
+        return load_set(spec)
+    return read_manifest(spec) if is_manifest(spec) else None
+
+
+def _find_splits(spec: str) -> Shards | Manifest | HuggingFaceSet | None:
+    """What is read as a whole before a split of it is opened; None for a folder of images."""
+    table = _find_table(spec)
+    if table is not None:
+        return table
+    paths = find_shards(spec)
+    return None if paths is None else index_shards(spec, paths)
+
+
+def _complete(
+    spec: str,
+    opened: Opened,
+    images_per_class: int | None = None,
+    max_pixels: int = MAX_PIXELS,
+) -> DataSet:
     """Both splits of what was opened, and a check that there is something to measure on."""
     train, val, notes = opened
+    train, val = _limited(train, max_pixels), val and _limited(val, max_pixels)
     if val is None:
         train, val = set_aside(train, one_in=10)
         notes.append(
@@ -162,6 +216,13 @@ def _complete(spec: str, opened: Opened, images_per_class: int | None = None) ->
     return DataSet(train, val, notes)
 
 
+def _limited(source: Source, max_pixels: int) -> Source:
+    """The source with this limit; one whose images lie decoded in memory has none."""
+    if isinstance(source, LimitedSource) and source.max_pixels != max_pixels:
+        return replace(source, max_pixels=max_pixels)  # type: ignore[type-var]
+    return source
+
+
 def _folder(spec: str) -> Path:
     """The folder that is meant; what can be no folder is answered here."""
     if not spec:
@@ -170,7 +231,8 @@ def _folder(spec: str) -> Path:
     if not folder.exists() and spec.lower() in {name.lower() for name in NAMED_SETS}:
         raise UserError(f"no folder {spec}", ACCEPTED, f"did you mean {_TORCHVISION}{spec}?")
     if not folder.is_dir() and spec.lower().endswith(_ARCHIVES):
-        raise UserError(
-            f"{printable(spec)} is an archive or a table", ACCEPTED, "unpack it into a folder"
-        )
+        raise UserError(f"{printable(spec)} is an archive", ACCEPTED, "unpack it into a folder")
+    if not folder.is_dir() and spec.lower().endswith(_TABLES):
+        todo = f"write a manifest: {', '.join(MANIFESTS)}"
+        raise UserError(f"{printable(spec)} is a file of another kind", ACCEPTED, todo)
     return folder

@@ -12,7 +12,8 @@ import tarfile
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
-from deit.data.images import MAX_FILE_BYTES, BadImage
+from deit.data.images import BadImage
+from deit.data.limits import MAX_FILE_BYTES
 from deit.data.names import printable
 from deit.errors import UserError
 

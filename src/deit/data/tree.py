@@ -10,8 +10,9 @@ and what is left out is counted.
 """
 
 from collections import Counter
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Protocol, runtime_checkable
 
 import numpy as np
@@ -51,6 +52,29 @@ class Tree(Protocol):
 
     def place(self, folder: str) -> str:
         """How a folder is called in messages, printable."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Below:
+    """The images in a class folder and in all folders below it.
+
+    Attributes:
+        names: the path of each below the top of the tree, in order.
+        endings: how many files of other endings there are.
+        loops: links that lead back to a folder above them.
+    """
+
+    names: Names
+    endings: Mapping[str, int]
+    loops: Sequence[str]
+
+
+@runtime_checkable
+class KnownTree(Tree, Protocol):
+    """A tree that may know what a search would find."""
+
+    def files_below(self, folder: str, above: set[Hashable]) -> Below:
+        """What `files_below` of this module finds."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -125,16 +149,57 @@ def scan_tree(tree: Tree, split: str) -> tuple[Listing, list[str]]:
     class_names = _class_folders(tree, split, found)
     above = tree.above(split)
     prefix = f"{split}/" if split else ""
-    per_class = [_files_below(tree, f"{prefix}{name}", above, found) for name in class_names]
-    files = [name for names in per_class for name in names]
-    if not files:
+    search = tree.files_below if isinstance(tree, KnownTree) else partial(files_below, tree)
+    per_class = [search(f"{prefix}{name}", above) for name in class_names]
+    for name, below in zip(class_names, per_class, strict=True):
+        found.add(f"{prefix}{name}", below)
+    names = Names.joined(below.names for below in per_class)
+    if not len(names):
         raise _no_images(tree.place(split), class_names, found)
+    counts = [len(below.names) for below in per_class]
     listing = Listing(
-        Names.of(files),
-        np.repeat(np.arange(len(per_class), dtype=np.int64), [len(names) for names in per_class]),
+        names,
+        np.repeat(np.arange(len(per_class), dtype=np.int64), counts),
         ClassList(tuple(class_names)),
     )
-    return listing, found.notes(tree.place(split))
+    notes = found.notes(tree.place(split))
+    if len(found.nested) == len(class_names):
+        notes.append(
+            f"{tree.place(split)}: no class folder holds images itself, only folders of images: "
+            f"{listed(found.nested)}. All images below a class folder are of its class; where the "
+            "inner folders are the classes, move them up, or write a manifest"
+        )
+    return listing, notes
+
+
+def files_below(tree: Tree, folder: str, above: set[Hashable]) -> Below:
+    """The image files in a folder and all folders below it, in ImageFolder's order.
+
+    Args:
+        tree: what to search.
+        folder: its path below the top, the beginning of the names.
+        above: the folders that it lies in; a link back to one of them is not followed.
+    """
+    files: dict[str, list[str]] = {}
+    endings: Counter[str] = Counter()
+    loops: list[str] = []
+    pending = [(folder, above)]
+    while pending:
+        folder, above = pending.pop()
+        identity = tree.identity(folder)
+        if identity in above:
+            loops.append(folder)
+            continue
+        files[folder] = []
+        for name, is_folder in tree.entries(folder):
+            if is_folder:
+                pending.append((f"{folder}/{name}", above | {identity}))
+            elif is_image_name(name):
+                files[folder].append(f"{folder}/{name}")
+            else:
+                endings[_ending(name) or "without ending"] += 1
+    names = Names.of([file for path in sorted(files) for file in sorted(files[path])])
+    return Below(names, endings, loops)
 
 
 def folders(tree: Tree, folder: str = "") -> list[str]:
@@ -173,6 +238,14 @@ class _Found:
     strays: list[str] = field(default_factory=list)
     endings: Counter[str] = field(default_factory=Counter)
     loops: list[str] = field(default_factory=list)
+    nested: list[str] = field(default_factory=list)
+
+    def add(self, folder: str, below: Below) -> None:
+        self.endings.update(below.endings)
+        self.loops.extend(below.loops)
+        holders = {name.rpartition("/")[0] for name in (*below.names[:1], *below.names[-1:])}
+        if folder not in holders and len(holders) > 1:  # a folder's own images come first
+            self.nested.append(folder)
 
     def notes(self, where: str) -> list[str]:
         notes = []
@@ -203,34 +276,6 @@ def _class_folders(tree: Tree, split: str, found: _Found) -> list[str]:
         (names if is_folder else found.strays).append(name)
     found.strays.sort()
     return sorted(names)
-
-
-def _files_below(tree: Tree, folder: str, above: set[Hashable], found: _Found) -> list[str]:
-    """The image files in a folder and all folders below it, in ImageFolder's order.
-
-    Args:
-        tree: what to search.
-        folder: its path below the top, the beginning of the names.
-        above: the folders that it lies in; a link back to one of them is not followed.
-        found: notes what is no image.
-    """
-    files: dict[str, list[str]] = {}
-    pending = [(folder, above)]
-    while pending:
-        folder, above = pending.pop()
-        identity = tree.identity(folder)
-        if identity in above:
-            found.loops.append(folder)
-            continue
-        files[folder] = []
-        for name, is_folder in tree.entries(folder):
-            if is_folder:
-                pending.append((f"{folder}/{name}", above | {identity}))
-            elif is_image_name(name):
-                files[folder].append(f"{folder}/{name}")
-            else:
-                found.endings[_ending(name) or "without ending"] += 1
-    return [file for path in sorted(files) for file in sorted(files[path])]
 
 
 def _ending(name: str) -> str:

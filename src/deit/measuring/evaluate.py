@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -19,7 +19,9 @@ from torch import Tensor, nn
 
 from deit import distributed
 from deit.classifier import Classifier
+from deit.data.check import find_unreadable
 from deit.data.classes import ClassList
+from deit.data.images import BadImage
 from deit.data.loader import eval_batches
 from deit.data.preprocess import Preprocess
 from deit.data.sources import DataSet, Source
@@ -30,6 +32,9 @@ from deit.tensors import TwoHeads
 HEADS = ("class", "distillation", "joint")
 """The decisions that are measured; a model with one head has only the first."""
 
+_UNREADABLE = 2**62
+"""The place of the true class where the image could not be decoded: behind all others."""
+
 _UNIT = 2.0**-32
 """Negative log-likelihoods and confidences are kept as whole multiples of this, to add exactly."""
 
@@ -39,7 +44,9 @@ class HeadResult:
     """What one head said of every image.
 
     Attributes:
-        predicted: its decision; the lowest class among equally likely ones.
+        predicted: its decision; the lowest class among equally likely ones. -1 where the image
+            could not be decoded and counts as wrong; no `place` is among the first then, and
+            ``nll`` is 0 and is not counted.
         place: how many classes it held to be likelier than the true one; of equals the lower class
             counts as likelier. 0 is a right decision.
         nll: negative logarithm of the true class's probability, in nats, to within 2**-33.
@@ -56,13 +63,14 @@ class HeadResult:
     def to_json(self) -> dict[str, float | int]:
         """Fractions from 0 to 1, the mean of nll, and the number of images they are taken over.
 
-        With five classes or fewer, top-5 is 1: the true class is always among all of them.
+        With five classes or fewer, top-5 is 1: the true class is always among all of them. Images
+        that could not be decoded are wrong in top-1 and top-5, and not among those of nll.
         """
         count = len(self.place)
         return {
             "top1": self.correct(1) / count,
             "top5": self.correct(5) / count,
-            "nll": math.fsum(self.nll) / count,
+            "nll": math.fsum(self.nll) / int((self.place < _UNREADABLE).sum()),
             "count": count,
         }
 
@@ -97,6 +105,7 @@ class Evaluation:
         names: names of the images.
         confidence: the probability that the decision, `decided`, was given.
         classes: the classes that labels and decisions index.
+        unreadable: the images that could not be decoded and count as wrong, in their order.
     """
 
     heads: dict[str, HeadResult]
@@ -105,6 +114,7 @@ class Evaluation:
     names: Sequence[str]
     confidence: Float64[np.ndarray, "images"]
     classes: ClassList
+    unreadable: tuple[BadImage, ...] = ()
 
     @property
     def decided(self) -> HeadResult:
@@ -116,14 +126,18 @@ class Evaluation:
         return {head: result.to_json() for head, result in self.heads.items()}
 
     def confusion(self) -> Int64[np.ndarray, "classes classes"]:
-        """How often each true class (row) was decided to be each class (column)."""
+        """How often each true class (row) was decided to be each class (column).
+
+        Without images that could not be decoded: nothing was decided of them.
+        """
         size = len(self.classes)
-        cells = self.labels * size + self.decided.predicted
+        decided = self.decided.predicted >= 0
+        cells = (self.labels * size + self.decided.predicted)[decided]
         return np.bincount(cells, minlength=size * size).reshape(size, size).astype(np.int64)
 
     def most_confident_mistakes(self, limit: int) -> list[Mistake]:
         """The wrong decisions, the most confident first."""
-        wrong = np.flatnonzero(self.decided.place > 0)
+        wrong = np.flatnonzero((self.decided.place > 0) & (self.decided.predicted >= 0))
         worst = wrong[np.argsort(-self.confidence[wrong], kind="stable")][:limit]
         return [
             Mistake(
@@ -139,16 +153,20 @@ class Evaluation:
     def write_predictions(self, path: Path) -> None:
         """Write a CSV file: name, label, class, distillation, joint, confidence.
 
-        Classes are given by name; the columns of heads that do not exist are empty.
+        Classes are given by name; the columns of heads that do not exist are empty, and all
+        decisions on an image that could not be decoded.
         """
         names = self.classes.names
+        nothing = np.full(len(self.labels), -1)
+        predicted = {
+            head: self.heads[head].predicted if head in self.heads else nothing for head in HEADS
+        }
         with path.open("w", encoding="utf-8", errors="surrogateescape", newline="") as file:
             writer = csv.writer(file)
             writer.writerow(["name", "label", *HEADS, "confidence"])
             for row, label in enumerate(self.labels):
                 decisions = [
-                    names[self.heads[head].predicted[row]] if head in self.heads else ""
-                    for head in HEADS
+                    names[found] if (found := predicted[head][row]) >= 0 else "" for head in HEADS
                 ]
                 confidence = f"{self.confidence[row]:.6f}"
                 writer.writerow([self.names[row], names[label], *decisions, confidence])
@@ -164,6 +182,7 @@ def evaluate(
     device: torch.device | str | None = None,
     precision: str = "float32",
     limit: int | None = None,
+    bad_images: Literal["refuse", "wrong"] = "refuse",
     progress: Callable[[int, int], None] | None = None,
 ) -> Evaluation:
     """Measure a model on every image of a split.
@@ -179,11 +198,15 @@ def evaluate(
         device: where to compute. None: where the model is; otherwise the model is moved.
         precision: float32, or bfloat16 for autocast of the forward pass.
         limit: only the first so many images.
+        bad_images: what to do about images that cannot be decoded: stop at the first, or count
+            them as wrong, for which all are decoded once beforehand. Top-1 and top-5 are taken over
+            all images either way.
         progress: called with the number of images done and of all (of this process).
 
     Raises:
-        UserError: when the model's classes are not the data's, or it answers with numbers that are
-            not finite.
+        BadImage: names an image that cannot be decoded, unless these count as wrong.
+        UserError: when the model's classes are not the data's, when it answers with numbers that
+            are not finite, or when no image at all can be decoded.
     """
     source = data.val if isinstance(data, DataSet) else data
     classifier = _as_classifier(model, preprocess, source.classes)
@@ -194,12 +217,20 @@ def evaluate(
         raise UserError("no images to evaluate on", "one or more", "check the validation split")
     table = torch.zeros((len(samples), 3 * len(HEADS) + 2), dtype=torch.int64)
     done = 0
+    unreadable = find_unreadable(source, samples) if bad_images == "wrong" else {}
+    if len(unreadable) == len(samples):
+        raise UserError(
+            f"none of {len(samples)} images can be decoded: {unreadable[0]}",
+            "one or more that can",
+            "check the data: `deit data check DATA`",
+        )
+    readable = samples[~np.isin(samples, list(unreadable))]
     batches = eval_batches(
         source,
         classifier.preprocess,
         batch_size,
         workers,
-        samples,
+        readable,
         device=device,
         rank=distributed.rank(),
         world_size=distributed.world_size(),
@@ -211,8 +242,8 @@ def evaluate(
             table[batch.samples.cpu()] = _rows(heads, batch.labels.cpu(), classifier.name)
             done += len(batch.labels)
             if progress is not None:
-                progress(done, len(samples))
-    return _evaluation(distributed.sum_integers(table), source, samples)
+                progress(done, len(readable))
+    return _evaluation(distributed.sum_integers(table), source, samples, unreadable)
 
 
 def log_probabilities(heads: TwoHeads) -> dict[str, Tensor]:
@@ -272,13 +303,19 @@ def _in_units(values: Tensor) -> Int64[Tensor, "batch"]:
 
 
 def _evaluation(
-    table: Int64[Tensor, "images columns"], source: Source, samples: Int64[np.ndarray, "images"]
+    table: Int64[Tensor, "images columns"],
+    source: Source,
+    samples: Int64[np.ndarray, "images"],
+    unreadable: dict[int, BadImage],
 ) -> Evaluation:
     columns = table.numpy().T
+    lost = np.isin(samples, list(unreadable))
     num_heads = int(columns[-1].max(initial=1))
     heads = {
         head: HeadResult(
-            columns[3 * number], columns[3 * number + 1], columns[3 * number + 2] * _UNIT
+            np.where(lost, -1, columns[3 * number]),
+            np.where(lost, _UNREADABLE, columns[3 * number + 1]),
+            columns[3 * number + 2] * _UNIT,
         )
         for number, head in enumerate(HEADS[:num_heads])
     }
@@ -289,6 +326,7 @@ def _evaluation(
         names=source.names[: len(samples)],
         confidence=columns[-2] * _UNIT,
         classes=source.classes,
+        unreadable=tuple(unreadable.values()),
     )
 
 

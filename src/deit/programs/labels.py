@@ -11,7 +11,9 @@ import torch
 
 from deit import config
 from deit.data import order
+from deit.data.operations_device import DEVICE_RENDERER
 from deit.data.render import RENDERER
+from deit.data.render_device import finish_crops
 from deit.data.sources import DataSet
 from deit.distillation.answers import Answers, check_rows, require_rows
 from deit.distillation.label_rows import RowFormat
@@ -202,7 +204,7 @@ def identify(recipe: Recipe, data: DataSet) -> dict[str, Any]:
             "mix": mix,
             "batch_size": f"any multiple of {group}" if size % group == 0 else size,
         },
-        "renderer": RENDERER,
+        "renderer": _name_renderer(recipe),
         "pixels": _probe(recipe, data),
     }
 
@@ -253,6 +255,10 @@ def check_identity(store: LabelStore, identity: dict[str, Any]) -> None:
     todo = "undo the difference, or record labels for this run: `deit label`"
     if seed[0] != seed[1]:
         todo = f"show the store's views: --view-seed {seed[1]}; or record labels for this seed"
+    on_device = [str(made["renderer"]).startswith("device") for made in (then, identity)]
+    if on_device[0] != on_device[1]:
+        where = "device" if on_device[0] else "host"
+        todo = f"render as the store's views were: run.render={where}; or record labels for these"
     raise UserError(
         f"{store.path} holds labels of something else:\n  " + "\n  ".join(changed),
         "labels of the same images, views and teacher",
@@ -315,16 +321,27 @@ def describe_arithmetic(device: torch.device) -> dict[str, Any]:
     return {"device": environment["device"], "versions": versions}
 
 
+def _name_renderer(recipe: Recipe) -> int | str:
+    """What makes the pixels of a plan: the host, or the device of the host's crops."""
+    if recipe.run.render == "device":
+        return f"device {DEVICE_RENDERER} on crops of {RENDERER}"
+    return RENDERER
+
+
 def _probe(recipe: Recipe, data: DataSet) -> str:
     """The SHA-256 of some rendered views of the first epoch.
 
-    They are spread over the half of it that runs of every batch size show.
+    They are spread over the half of it that runs of every batch size show. What a device would do
+    is done on the CPU: the bytes are the same.
     """
     alone = dataclasses.replace(recipe, run=dataclasses.replace(recipe.run, workers=0))
     loader = build_loader(alone, data, torch.device("cpu"))
     half = -(-len(data.train) // 2)
     positions = np.unique(np.linspace(0, half - 1, min(PROBED, half)).astype(np.int64))
-    return hashlib.sha256(loader.views_at(0, positions).numpy().tobytes()).hexdigest()
+    views = loader.views_at(0, positions)
+    if recipe.run.render == "device":
+        views = finish_crops(views, recipe.views, recipe.seed_of_views, 0, positions)
+    return hashlib.sha256(views.numpy().tobytes()).hexdigest()
 
 
 def _require_same_rows(store: LabelStore, top_k: int | None, confidence: bool | None) -> None:

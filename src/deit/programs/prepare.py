@@ -2,6 +2,7 @@
 
 import dataclasses
 import hashlib
+import os
 from collections.abc import Callable
 from typing import Any
 
@@ -11,6 +12,7 @@ import torch
 from deit import artifacts
 from deit.data import check, sources
 from deit.data.images import BadImage
+from deit.data.names import Names
 from deit.distillation.config import DistillationConfig
 from deit.distillation.ensemble import Ensemble
 from deit.distillation.teacher import Teacher
@@ -33,7 +35,9 @@ def open_data(recipe: Recipe, say: Callable[[str], None]) -> sources.DataSet:
     config = recipe.data
     if not config.source:
         raise UserError("no data given", "DATA, or recipe.data.source", "name a folder of images")
-    data = sources.open_data(config.source, images_per_class=config.images_per_class)
+    data = sources.open_data(
+        config.source, images_per_class=config.images_per_class, max_pixels=config.max_pixels
+    )
     for note in data.notes:
         say(note)
     return data
@@ -77,7 +81,7 @@ def fingerprint(data: sources.DataSet) -> dict[str, Any]:
 
 
 def resolve(recipe: Recipe, data: sources.DataSet) -> Recipe:
-    """The recipe with every open value filled in: class count, device, precision.
+    """The recipe with every open value filled in: class count, device, precision, renderer.
 
     Raises:
         UserError: when the recipe asks for another number of classes than the data has, or for a
@@ -99,10 +103,11 @@ def resolve(recipe: Recipe, data: sources.DataSet) -> Recipe:
         )
     device = machine.resolve_device(recipe.run.device)
     precision = machine.resolve_precision(recipe.run.precision, device)
+    render = machine.resolve_render(recipe.run.render, device)
     return dataclasses.replace(
         recipe,
         model=dataclasses.replace(recipe.model, num_classes=classes),
-        run=dataclasses.replace(recipe.run, device=str(device), precision=precision),
+        run=dataclasses.replace(recipe.run, device=str(device), precision=precision, render=render),
     )
 
 
@@ -170,9 +175,10 @@ def _examine(
 
 
 def _fingerprint_split(source: sources.Source) -> dict[str, Any]:
-    names = "\0".join(source.names).encode("utf-8", "surrogatepass")
-    labels = np.asarray(source.labels, dtype="<i8").tobytes()
-    return {
-        "images": len(source),
-        "sha256": hashlib.sha256(names + b"\0" + labels).hexdigest(),
-    }
+    digest = hashlib.sha256()
+    for block in Names.of(source.names).blocks():
+        digest.update(os.fsdecode(block).encode("utf-8", "surrogatepass") + b"\0")
+    if not len(source):
+        digest.update(b"\0")
+    digest.update(np.asarray(source.labels, dtype="<i8").tobytes())
+    return {"images": len(source), "sha256": digest.hexdigest()}

@@ -34,7 +34,7 @@ from deit.optim.optimizer import (
 from deit.programs.probe import is_probing, set_training, step_learning_rate
 from deit.recipes.recipe import Recipe
 from deit.run.checkpoint import Checkpoint
-from deit.run.machine import autocast
+from deit.run.machine import autocast, resolve_render
 from deit.tensors import TrainBatch, TwoHeads
 
 ALONE = 2000
@@ -91,7 +91,7 @@ def build_parts(
 
 
 def build_loader(recipe: Recipe, data: DataSet, device: torch.device) -> TrainLoader:
-    """The rendered training views of a recipe, from any step on."""
+    """The training views of a recipe, from any step on; `finish_views` finishes them."""
     return TrainLoader(
         data.train,
         recipe.views,
@@ -101,6 +101,7 @@ def build_loader(recipe: Recipe, data: DataSet, device: torch.device) -> TrainLo
         batch_size=recipe.batch_size,
         workers=recipe.run.workers,
         pin_memory=device.type == "cuda",
+        render=resolve_render(recipe.run.render, device),
     )
 
 
@@ -119,12 +120,12 @@ def checkpoint_steps(recipe: Recipe, steps_per_epoch: int) -> set[int]:
 
 
 def prepare_batch(parts: Parts, host: HostBatch) -> TrainBatch:
-    """The rendered batch of a run on its device; see `finish_views`."""
+    """The batch of a run on its device; see `finish_views`."""
     return finish_views(parts.recipe, host, parts.device)
 
 
 def finish_views(recipe: Recipe, host: HostBatch, device: torch.device) -> TrainBatch:
-    """A recipe's rendered batch on a device: normalised, erased, mixed, with its target rows."""
+    """A recipe's batch on a device: rendered, normalised, erased, mixed, with its target rows."""
     return finish_batch(
         host,
         views=recipe.views,

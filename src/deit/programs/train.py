@@ -173,7 +173,7 @@ def train(
     end = total_steps if stop_step is None else min(stop_step, total_steps)
     evaluated = evaluation_steps(recipe, steps_per_epoch)
     saved = checkpoint_steps(recipe, steps_per_epoch) | {end}
-    with listen_for_stop() as stop, monitor.steps(step, total_steps):
+    with journal.closed_on_error(), listen_for_stop() as stop, monitor.steps(step, total_steps):
         for host in loader.batches(step, end):
             batch = prepare_batch(parts, host)
             answer = ask_teacher(parts, batch)

@@ -35,6 +35,10 @@ class RunConfig:
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     """Autocast of the forward pass; auto takes bfloat16 where the machine computes in it. The run
     folder keeps what was taken."""
+    render: Literal["auto", "host", "device"] = "auto"
+    """Where views get their flips and operations: host, one by one beside the training; device,
+    all of a batch together; auto takes the device where that is a CUDA GPU. Cutting and resizing
+    is always the host's. The run folder keeps what was taken."""
     workers: int = 2
     """Processes that render views beside the training process; 0 renders in it. Changes nothing
     that is computed."""

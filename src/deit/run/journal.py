@@ -7,6 +7,7 @@ import importlib.util
 import json
 import os
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +37,15 @@ class Journal:
             prefix = f"{event}/{values['weights']}" if "weights" in values else event
             for name, value in _numbers(values, prefix):
                 self._curves.add_scalar(name, value, step)
+
+    @contextmanager
+    def closed_on_error(self) -> Iterator[None]:
+        """Close it where the block ends in an error; what was written stays."""
+        try:
+            yield
+        except BaseException:
+            self.close()
+            raise
 
     def close(self) -> None:
         """Flush to the disk and close."""

@@ -12,6 +12,7 @@ import torch
 from deit.errors import UserError
 
 Precision = Literal["auto", "float32", "bfloat16"]
+Render = Literal["auto", "host", "device"]
 
 _REPORTED = ("deit", "torch", "torchvision", "timm", "numpy", "scipy", "pillow", "safetensors")
 
@@ -54,6 +55,23 @@ def resolve_precision(name: Precision, device: torch.device) -> Precision:
     return "float32"
 
 
+def resolve_render(name: Render, device: torch.device) -> Literal["host", "device"]:
+    """Where views are finished; auto takes the device where it is a CUDA GPU.
+
+    Raises:
+        UserError: for a device that lacks the double precision of some tables.
+    """
+    if name == "auto":
+        return "device" if device.type == "cuda" else "host"
+    if name == "device" and device.type == "mps":
+        raise UserError(
+            "recipe.run.render = device on mps, which has no double precision",
+            "render = device on cpu or cuda",
+            "use render = host, or another device",
+        )
+    return name
+
+
 def autocast(device: torch.device, precision: str) -> contextlib.AbstractContextManager[Any]:
     """The context in which a model's forward pass runs."""
     if precision == "float32":
@@ -73,6 +91,11 @@ def describe_environment(device: torch.device) -> dict[str, Any]:
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
         "versions": {name: _version(name) for name in _REPORTED},
     }
+
+
+def load_average() -> float | None:
+    """Processes that wanted to compute during the last minute, on average; None where unknown."""
+    return round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None
 
 
 def processor_name() -> str:
