@@ -15,7 +15,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from deit.data import loader
+from deit.data import workers as worker_pool
 from deit.data.check import check_images
 from deit.data.dataset import DataSet, SizedSource, count_images, read_size
 from deit.data.images import BadImage
@@ -286,7 +286,7 @@ def test_workers_read_the_same_batches(
     """Forked from a process that has all shards open, or started anew; two of them at once."""
     folder, shards = noise_data(tmp_path)
     shards.train.read(0)
-    monkeypatch.setattr(loader, "_start_method", lambda: method)
+    monkeypatch.setattr(worker_pool, "start_method", lambda: method)
 
     def batches(data: DataSet, workers: int) -> list[bytes]:
         config = (ViewConfig(policy="none"), OrderConfig(), 16, 7, 45, workers)

@@ -272,7 +272,7 @@ class _RenderViews:
         return self.source.names
 
     def fill(self, piece: _Piece, rows: UInt8[np.ndarray, "views 3 size size"], note: Note) -> None:
-        """Render the views of a piece into their rows."""
+        """Make the views of a piece in their rows."""
         samples = piece.samples
         plan = plan_views(self.views, self.image_size, self.seed, piece.epoch, piece.positions)
         make = render_view if self.render == "host" else crop_view

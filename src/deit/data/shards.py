@@ -86,8 +86,8 @@ class ShardSource:
         Raises:
             BadImage: when it cannot be decoded, or its shard is not what it was.
         """
-        data, name = self.read_bytes(index), self.names[index]
-        return decode_image(data, name, max_pixels=self.max_pixels)
+        name = self.names[index]
+        return decode_image(self.read_bytes(index), name, max_pixels=self.max_pixels)
 
     def read_size(self, index: int) -> tuple[int, int]:
         """Height and width of one image, from its header.
@@ -95,8 +95,8 @@ class ShardSource:
         Raises:
             BadImage: when the header shows that it cannot be used.
         """
-        data, name = self.read_bytes(index), self.names[index]
-        return decode_size(data, name, max_pixels=self.max_pixels)
+        name = self.names[index]
+        return decode_size(self.read_bytes(index), name, max_pixels=self.max_pixels)
 
     def read_bytes(self, index: int) -> bytes:
         """The undecoded file of one image.

@@ -9,7 +9,6 @@ from jaxtyping import UInt8
 from PIL import Image
 
 from deit.data.dataset import Source, read_bytes
-from deit.data.images import decode_image
 from deit.errors import UserError
 
 Encoding = Literal["jpeg", "png", "webp"]
@@ -65,14 +64,13 @@ def shrink_image(source: Source, index: int, config: ShrinkConfig) -> tuple[byte
         BadImage: when the image cannot be decoded.
     """
     data = read_bytes(source, index)
-    name = source.names[index]
-    pixels = source.read(index) if data is None else decode_image(data, name)
+    pixels = source.read(index)
     num_bytes = None if data is None else len(data)
     resized = resize_shorter(pixels, config.size)
     if resized is not None:
         return *encode_pixels(resized, config), num_bytes
     if data is not None:
-        return data, _ending(name), num_bytes
+        return data, _ending(source.names[index]), num_bytes
     return *encode_pixels(pixels, ShrinkConfig(size=config.size, encoding="png")), num_bytes
 
 
