@@ -56,6 +56,18 @@ class SizedSource(Source, Protocol):
         """
 
 
+@runtime_checkable
+class ByteSource(Source, Protocol):
+    """A source that has its images as files, whatever they lie in."""
+
+    def read_bytes(self, index: int) -> bytes | None:
+        """The file of one image, undecoded; None where there is no file.
+
+        Raises:
+            BadImage: when it cannot be read.
+        """
+
+
 @dataclass(frozen=True, slots=True)
 class DataSet:
     """Training and validation images over the class list of the training images.
@@ -154,6 +166,19 @@ class Selection:
     def read_size(self, index: int) -> tuple[int, int]:
         """Height and width of one image, from its header where the source behind can."""
         return read_size(self._source, int(self._indices[index]))
+
+    def read_bytes(self, index: int) -> bytes | None:
+        """The file of one image, where the source behind has files."""
+        return read_bytes(self._source, int(self._indices[index]))
+
+
+def read_bytes(source: Source, index: int) -> bytes | None:
+    """The undecoded file of one image; None where the source has no files.
+
+    Raises:
+        BadImage: when it cannot be read.
+    """
+    return source.read_bytes(index) if isinstance(source, ByteSource) else None
 
 
 def read_size(source: Source, index: int) -> tuple[int, int]:

@@ -26,6 +26,7 @@ from deit.data.tree import (
     open_evaluation_tree,
     open_tree,
     scan_tree,
+    split_folders,
 )
 from deit.errors import UserError
 
@@ -55,8 +56,16 @@ class FileSource:
         Raises:
             BadImage: when it cannot be decoded.
         """
+        return decode_image(self.read_bytes(index), self.names[index])
+
+    def read_bytes(self, index: int) -> bytes:
+        """The undecoded file of one image.
+
+        Raises:
+            BadImage: when it cannot be read.
+        """
         name = self.names[index]
-        return decode_image(read_image_file(f"{self.root}/{name}", name), name)
+        return read_image_file(f"{self.root}/{name}", name)
 
     def read_size(self, index: int) -> tuple[int, int]:
         """Height and width of one image, from its header.
@@ -108,6 +117,16 @@ def open_evaluation_folder(root: Path) -> tuple[FileSource, list[str]] | None:
         if opened is None and itself:
             opened = scan_tree(tree, "")
     return None if opened is None else (_source(root, opened[0]), opened[1])
+
+
+def find_splits(root: Path) -> dict[str, str]:
+    """The subfolder of each split that is there; see `deit.data.tree.split_folders`.
+
+    Raises:
+        UserError: for a folder that cannot be read.
+    """
+    with _readable(root):
+        return split_folders(_DiskTree(root))
 
 
 def scan_split(root: Path, split: str) -> tuple[FileSource, list[str]]:

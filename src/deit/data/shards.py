@@ -27,6 +27,7 @@ from deit.data.tree import (
     is_image_name,
     open_evaluation_tree,
     open_tree,
+    scan_tree,
 )
 from deit.errors import UserError
 
@@ -64,8 +65,7 @@ class ShardSource:
         Raises:
             BadImage: when it cannot be decoded, or its shard is not what it was.
         """
-        name = self.names[index]
-        return decode_image(self._bytes(index, name), name)
+        return decode_image(self.read_bytes(index), self.names[index])
 
     def read_size(self, index: int) -> tuple[int, int]:
         """Height and width of one image, from its header.
@@ -73,11 +73,15 @@ class ShardSource:
         Raises:
             BadImage: when the header shows that it cannot be used.
         """
-        name = self.names[index]
-        return decode_size(self._bytes(index, name), name)
+        return decode_size(self.read_bytes(index), self.names[index])
 
-    def _bytes(self, index: int, name: str) -> bytes:
-        archive = self.archives[self.archive_of[index]]
+    def read_bytes(self, index: int) -> bytes:
+        """The undecoded file of one image.
+
+        Raises:
+            BadImage: when its shard is not what it was.
+        """
+        archive, name = self.archives[self.archive_of[index]], self.names[index]
         return read_member(archive, int(self.offsets[index]), int(self.sizes[index]), name)
 
 
@@ -118,6 +122,18 @@ class Shards:
         if opened is None:
             return None
         return self._source(opened[0]), [*self.notes, *opened[1]]
+
+    def scan(self, split: str) -> tuple[ShardSource, list[str]]:
+        """All images of one split over its own classes, with notes on what was left out.
+
+        Args:
+            split: the name of its folder; empty where there are class folders only.
+
+        Raises:
+            UserError: when there are none in class folders.
+        """
+        listing, notes = scan_tree(self.tree, split)
+        return self._source(listing), notes
 
     def _check_names(self) -> None:
         """Raise where, by their files' names, there are no training shards."""
