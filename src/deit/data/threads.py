@@ -1,13 +1,12 @@
 """Work on many images at once, in threads: decoding lets other threads run."""
 
+import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
 import numpy as np
 from jaxtyping import Int64
-
-from deit.distributed import available_cores
 
 Progress = Callable[[int, int], None]
 """Called with the number of images done and of all."""
@@ -45,7 +44,7 @@ def chunks_in_threads(
 ) -> Iterator[Result]:
     """As `in_threads`, with one result for every few indices: millions need no object each."""
     chunks = [indices[start : start + _CHUNK].tolist() for start in range(0, len(indices), _CHUNK)]
-    pool = ThreadPoolExecutor(threads or available_cores())
+    pool = ThreadPoolExecutor(threads or _cores())
     try:
         for chunk, result in zip(chunks, pool.map(work, chunks), strict=True):
             yield result
@@ -65,3 +64,8 @@ def ticker(progress: Progress | None, total: int) -> Callable[[int], None]:
             progress(done, total)
 
     return tick
+
+
+def _cores() -> int:
+    """As `deit.distributed.available_cores`, which brings torch and its seconds of import along."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
