@@ -5,54 +5,8 @@ import signal
 from types import SimpleNamespace
 
 import pytest
-from PIL import Image
 
 from deit.cli.main import main
-
-
-def test_data_check_names_bad_images_and_exits_1(capsys, tmp_path):
-    """A broken file beside good ones."""
-    for split in ("train", "val"):
-        for name in ("cat", "dog"):
-            folder = tmp_path / "photos" / split / name
-            folder.mkdir(parents=True)
-            Image.new("RGB", (20, 10), "red").save(folder / "0.png")
-    assert main(["data", "check", str(tmp_path / "photos")]) == 0
-    (tmp_path / "photos" / "val" / "dog" / "1.png").write_bytes(b"no image")
-    report = tmp_path / "report.json"
-    assert main(["data", "check", str(tmp_path / "photos"), "--json", str(report)]) == 1
-    assert "dog/1.png" in capsys.readouterr().out
-    found = json.loads(report.read_text())
-    assert (found["train"], found["val"], len(found["bad_images"])) == (2, 3, 1)
-
-
-def test_data_stats_counts_the_digits(capsys, tmp_path):
-    """The numbers of scikit-learn's data set."""
-    assert main(["data", "stats", "digits", "--json", str(tmp_path / "s.json")]) == 0
-    stats = json.loads((tmp_path / "s.json").read_text())
-    assert stats["train"]["images"] + stats["val"]["images"] == 1797
-    assert "1,438" in capsys.readouterr().out
-
-
-def test_data_preview_draws_as_many_views_as_asked_for(tmp_path):
-    """Two rows of eight."""
-    out = tmp_path / "preview.png"
-    words = ["data", "preview", "digits", "--recipe", "digits", "--count", "16", "--out", str(out)]
-    assert main(words) == 0
-    with Image.open(out) as sheet:
-        assert sheet.width > 8 * 96
-        assert 2 * 96 < sheet.height < 3 * 150
-
-
-def test_preview_shows_the_epoch_that_was_asked_for(tmp_path):
-    """Another epoch has other views."""
-    pictures = []
-    for epoch in ("0", "1"):
-        out = tmp_path / f"{epoch}.png"
-        words = ["--recipe", "digits", "--count", "8", "--epoch", epoch, "--out", str(out)]
-        assert main(["data", "preview", "digits", *words]) == 0
-        pictures.append(out.read_bytes())
-    assert pictures[0] != pictures[1]
 
 
 def test_dry_run_estimates_and_leaves_nothing(capsys, tmp_path):

@@ -1,6 +1,5 @@
 """Looking at all images before a run: every bad one is named, none is replaced."""
 
-import json
 import time
 from pathlib import Path
 
@@ -8,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from deit.data.check import check_images, describe, leave_out
+from deit.data.check import check_images, leave_out
 from deit.data.classes import ClassList
 from deit.data.dataset import DataSet
 from deit.data.images import BadImage
@@ -121,53 +120,3 @@ def test_an_interruption_ends_the_check() -> None:
     assert reads < 500
     time.sleep(0.01)
     assert slow.reads == reads
-
-
-def test_a_description_is_what_numpy_says(tmp_path: Path) -> None:
-    """Counts, sizes, mean and deviation of equal-sized images, as of one array; JSON as it is."""
-    data = open_data(str(write_tree(tmp_path)))
-    described = json.loads(json.dumps(describe(data)))
-    for split, source in data.splits().items():
-        stack = np.stack([source.read(index) for index in range(len(source))]) / 255
-        found = described[split]
-        np.testing.assert_allclose(found["mean"], stack.mean((0, 1, 2)), rtol=1e-12)
-        np.testing.assert_allclose(found["std"], stack.std((0, 1, 2)), rtol=1e-9)
-        assert found["height"] == {"min": 8, "median": 8, "max": 8}
-        assert found["width"] == {"min": 6, "median": 6, "max": 6}
-        assert found["images"] == found["measured"] == len(source)
-        assert found["per_class"] == {"cat": len(source) // 2, "dog": len(source) // 2}
-    assert described["classes"] == ["cat", "dog"]
-
-
-def test_images_of_all_sizes_weigh_the_same() -> None:
-    """One white pixel and a thousand black ones have a mean of a half."""
-    source = _Pair()
-    found = describe(DataSet(source, source))["train"]
-    assert found["mean"] == pytest.approx([0.5] * 3)
-    assert found["std"] == pytest.approx([0.5] * 3)
-    assert found["height"] == {"min": 1, "median": 50.5, "max": 100}
-
-
-class _Pair:
-    classes = ClassList(("black", "white"))
-    labels = np.array([0, 1], dtype=np.int64)
-    names = ("black", "white")
-
-    def __len__(self) -> int:
-        return 2
-
-    def read(self, index: int) -> np.ndarray:
-        return np.full((1, 1, 3), 255, np.uint8) if index else np.zeros((100, 10, 3), np.uint8)
-
-
-def test_a_description_measures_a_sample_and_names_bad_images(damaged: DataSet) -> None:
-    """The sample is the same in every run; counts are of all images."""
-    seen: list[tuple[int, int]] = []
-    first = describe(damaged, sample=6, progress=lambda *done: seen.append(done))
-    assert first == describe(damaged, sample=6, threads=1)
-    assert first["train"]["measured"] + len(first["train"]["bad"]) == 6
-    assert first["train"]["images"] == 20
-    assert seen[-1] == (12, 12)
-    everything = describe(damaged, sample=None)
-    assert [bad["name"] for bad in everything["train"]["bad"]] == list(BAD)[:2]
-    assert everything["val"]["measured"] == 7

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from deit.report.intervals import Interval
-from deit.report.plots import Series, dot_plot, interval_plot, line_plot, thin
+from deit.report.plots import Series, bar_plot, dot_plot, interval_plot, line_plot, thin
 
 LINES = [Series("one", [0, 1, 2], [1.0, 2.0, 3.0]), Series("two", [1], [2.0], colour=1)]
 
@@ -16,6 +16,7 @@ def all_plots() -> list:
     intervals = [Interval(0.01, -0.01, 0.03), Interval(-0.02)]
     return [
         line_plot("lines", "a line", LINES, x_label="epoch", percent=True),
+        bar_plot("bars", "two bars", [0, 1, 3], [5, 2], x_label="pixels"),
         dot_plot("dots", "a row", ["a", "b"], [[0.5, 0.6], [0.7]], [0, 4]),
         interval_plot("differences", "an interval", ["a", "b"], intervals, [0, 1]),
     ]

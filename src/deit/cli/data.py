@@ -9,35 +9,53 @@ import tyro
 
 from deit.cli.data_prepare import Prepare, prepare
 from deit.cli.options import metavar, parse
-from deit.cli.tables import check_least, check_writable, count_on_terminal
+from deit.cli.tables import check_least, check_new_file, check_writable, count_on_terminal
 from deit.data.limits import MAX_PIXELS, check_max_pixels
 from deit.errors import UserError
 
 _PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff")
+_PAGES = (".html", ".htm")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Check:
-    """Open a data set as training would, and decode every image; exit code 1 if any is bad."""
+    """Open a data set as training would, decode every image, and report what is wrong: what cannot
+    be used, duplicates, odd sizes, classes that are missing, uneven or spelled in two ways.
+
+    Exit code 1 if anything is an error, 0 if there are warnings only.
+    """
 
     data: Annotated[tyro.conf.Positional[str], metavar("DATA")]
     """A folder, tar shards, a manifest, hf:NAME, torchvision:NAME or digits."""
     max_pixels: Annotated[int, metavar("N")] = MAX_PIXELS
     """Images of more pixels, width times height, cannot be used; as data.max_pixels in training."""
     json: Annotated[Path | None, metavar("FILE")] = None
-    """Also write the findings to this file."""
+    """Also write all findings, with all names, to this file."""
+    near: Annotated[int, metavar("BITS")] = 6
+    """Bits of 64 in which the hashes of near duplicates may differ; more finds more, and more that
+    only look alike. 0 looks for equal images only."""
+    recipe: Annotated[str, metavar("NAME")] = "folder"
+    """What sizes are compared with: the image size of this recipe (its name, a YAML file, or a run
+    folder)."""
+    show: Annotated[int, metavar("N")] = 5
+    """How many of each finding to name on the terminal."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Stats:
-    """Images per class, sizes, and mean and standard deviation of the channels."""
+    """Images per class, sizes, formats, and the levels of the channels."""
 
     data: Annotated[tyro.conf.Positional[str], metavar("DATA")]
     """A folder, tar shards, a manifest, hf:NAME, torchvision:NAME or digits."""
     max_pixels: Annotated[int, metavar("N")] = MAX_PIXELS
     """Images of more pixels, width times height, cannot be used; as data.max_pixels in training."""
     json: Annotated[Path | None, metavar("FILE")] = None
-    """Also write the figures to this file."""
+    """Also write the figures, with histograms, to this file."""
+    html: Annotated[Path | None, metavar("FILE")] = None
+    """Also write a page with plots and some images to this file; it opens offline."""
+    sample: Annotated[int, metavar("N")] = 2000
+    """How many images of each split to decode for sizes and levels; 0 for all. Counts are always of
+    all images."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,7 +67,12 @@ class Preview:
     recipe: Annotated[str, metavar("NAME")] = "folder"
     """Name of a recipe, a YAML file, or a run folder."""
     out: Annotated[Path, metavar("FILE")] = Path("preview.png")
-    """The picture to write; its suffix says how: .png, .jpg, .webp and so on."""
+    """What to write; its suffix says how: a picture (.png, .jpg, .webp and so on), or a page
+    (.html) with each view beside its image and with what was done to it."""
+    force: bool = False
+    """Replace --out if it is there already."""
+    only: Annotated[str | None, metavar("CLASS")] = None
+    """Draw only views of images of this class."""
     count: Annotated[int, metavar("N")] = 48
     """How many views."""
     epoch: Annotated[int, metavar("N")] = 0
@@ -73,48 +96,62 @@ def data(arguments: Sequence[str]) -> int:
 
 def check(options: Check) -> int:
     """`deit data check`."""
-    check_writable(options.json)
-    check_max_pixels("--max-pixels", options.max_pixels)
-    from deit.data.check import check_images
-    from deit.data.sources import open_data
-    from deit.run.folder import write_json
+    from deit.data.duplicates import MAX_NEAR
 
-    opened = open_data(options.data, max_pixels=options.max_pixels)
-    for note in opened.notes:
-        print(note)  # noqa: T201
-    bad = check_images(opened, progress=count_on_terminal("checking"))
-    for problem in bad:
-        print(problem)  # noqa: T201
-    counts = {name: len(source) for name, source in opened.splits().items()}
-    print(  # noqa: T201
-        f"{counts['train']:,} training and {counts['val']:,} validation images of "
-        f"{len(opened.classes)} classes: {len(bad) or 'none'} cannot be used"
-    )
-    if options.json:
-        found = [{"name": problem.name, "reason": problem.reason} for problem in bad]
-        write_json(options.json, {**counts, "notes": list(opened.notes), "bad_images": found})
-    return 1 if bad else 0
-
-
-def stats(options: Stats) -> int:
-    """`deit data stats`."""
+    if not 0 <= options.near <= MAX_NEAR:
+        raise UserError(f"--near {options.near}", f"0 to {MAX_NEAR} bits", "correct the number")
+    check_least("--show", options.show, 0)
     check_writable(options.json)
     check_max_pixels("--max-pixels", options.max_pixels)
     from rich.console import Console
 
-    from deit.cli.tables import class_table, split_table
-    from deit.data.check import describe
+    from deit.cli.findings import print_checked
+    from deit.cli.recipes import find_recipe
+    from deit.programs.check_data import check_data
+    from deit.recipes.book import SIZED_RECIPES
+    from deit.run.folder import write_json
+
+    sized = options.recipe in SIZED_RECIPES  # by the data, once they have been read
+    checked = check_data(
+        options.data,
+        near=options.near,
+        image_size=None if sized else find_recipe(options.recipe).model.img_size,
+        max_pixels=options.max_pixels,
+        progress=count_on_terminal("checking"),
+    )
+    print_checked(Console(), checked, options.show)
+    if options.json:
+        write_json(options.json, checked.plain())
+        print(options.json)  # noqa: T201
+    return 1 if checked.failed else 0
+
+
+def stats(options: Stats) -> int:
+    """`deit data stats`."""
+    check_least("--sample", options.sample, 0)
+    check_writable(options.json, options.html)
+    check_max_pixels("--max-pixels", options.max_pixels)
+    from rich.console import Console
+
+    from deit.cli.data_tables import class_table, split_table
     from deit.data.sources import open_data
+    from deit.data.statistics import describe
     from deit.run.folder import write_json
 
     opened = open_data(options.data, max_pixels=options.max_pixels)
-    described = describe(opened, progress=count_on_terminal("measuring"))
+    progress = count_on_terminal("measuring")
+    described = describe(opened, sample=options.sample or None, progress=progress)
     console = Console()
-    console.print(split_table(described))
-    console.print()
-    console.print(class_table(described))
+    for table in (split_table(described), class_table(described)):
+        console.print(table)
+        console.print()
     if options.json:
         write_json(options.json, described)
+        print(options.json)  # noqa: T201
+    if options.html:
+        from deit.programs.data_page import write_statistics
+
+        print(write_statistics(options.html, options.data, opened, described))  # noqa: T201
     return 0
 
 
@@ -122,17 +159,21 @@ def preview(options: Preview) -> int:
     """`deit data preview`."""
     check_least("--count", options.count, 1)
     check_least("--epoch", options.epoch, 0)
-    if options.out.suffix.lower() not in _PICTURES:
-        raise UserError(
-            f"--out {options.out}", f"a name that ends in {', '.join(_PICTURES)}", "change the name"
-        )
-    check_writable(options.out)
+    suffix = options.out.suffix.lower()
+    if suffix not in (*_PICTURES, *_PAGES):
+        endings = ", ".join((*_PICTURES, *_PAGES))
+        raise UserError(f"--out {options.out}", f"a name that ends in {endings}", "change the name")
+    check_new_file("--out", options.out, options.force)
     from deit.cli.recipes import find_recipe
     from deit.data.sources import open_data
-    from deit.programs.preview import draw_views
+    from deit.programs.preview import draw_sheet, draw_views, write_preview
 
     recipe = find_recipe(options.recipe, options.data)
     opened = open_data(options.data, max_pixels=recipe.data.max_pixels)
-    draw_views(recipe, opened, options.count, options.epoch).save(options.out)
+    views = draw_views(recipe, opened, options.count, options.epoch, options.only)
+    if suffix in _PAGES:
+        write_preview(options.out, recipe, opened, views, options.data)
+    else:
+        draw_sheet(views).save(options.out)
     print(options.out)  # noqa: T201
     return 0

@@ -2,7 +2,7 @@
 
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -51,6 +51,21 @@ def check_writable(*paths: Path | None) -> None:
             )
 
 
+def check_new_file(option: str, path: Path, force: bool) -> None:
+    """Refuse a file that is there already, unless it may be replaced.
+
+    Raises:
+        UserError: names the option.
+    """
+    check_writable(path)
+    if path.exists() and not force:
+        raise UserError(
+            f"{option} {path} exists already",
+            "a new file: nothing is overwritten",
+            f"choose another {option}, or add --force to replace it",
+        )
+
+
 def check_least(option: str, value: int, least: int) -> None:
     """Refuse a number below the least one that an option takes.
 
@@ -59,55 +74,6 @@ def check_least(option: str, value: int, least: int) -> None:
     """
     if value < least:
         raise UserError(f"{option} {value}", f"from {least}", "correct the number")
-
-
-def split_table(described: Mapping[str, Any]) -> Table:
-    """Sizes and colours of both splits, from `deit.data.check.describe`."""
-    table = Table(box=None, pad_edge=False)
-    table.add_column("")
-    splits = [name for name in ("train", "val") if name in described]
-    for name in splits:
-        table.add_column(name, justify="right")
-
-    def add(label: str, value: Any) -> None:
-        table.add_row(label, *(value(described[name]) for name in splits))
-
-    add("images", lambda split: f"{split['images']:,}")
-    add("measured", lambda split: f"{split['measured']:,}")
-    add("cannot be used", lambda split: f"{len(split['bad'])}")
-    for side in ("height", "width"):
-        add(
-            f"{side}, least to most",
-            lambda split, side=side: (
-                f"{split[side]['min']:.0f} to {split[side]['max']:.0f}" if side in split else "-"
-            ),
-        )
-        add(
-            f"{side}, median",
-            lambda split, side=side: f"{split.get(side, {}).get('median', 0):.0f}",
-        )
-    for name in ("mean", "std"):
-        add(
-            f"{name} of R, G, B",
-            lambda split, name=name: " ".join(f"{value:.3f}" for value in split.get(name, [])),
-        )
-    return table
-
-
-def class_table(described: Mapping[str, Any], most: int = 40) -> Table:
-    """Images of each class in both splits; of many classes the largest and the smallest."""
-    table = Table(box=None, pad_edge=False)
-    table.add_column("class")
-    splits = [name for name in ("train", "val") if name in described]
-    for name in splits:
-        table.add_column(name, justify="right")
-    counts = described["train"]["per_class"]
-    names = sorted(counts, key=lambda name: -counts[name])
-    shown = names if len(names) <= most else [*names[: most // 2], "...", *names[-most // 2 :]]
-    for name in shown:
-        cells = (described[split]["per_class"].get(name, "") for split in splits)
-        table.add_row(name, *(f"{cell:,}" if cell != "" else "" for cell in cells))
-    return table
 
 
 def comparison_table(comparison: "Comparison") -> Table:
@@ -138,14 +104,20 @@ def comparison_table(comparison: "Comparison") -> Table:
 
 
 def count_on_terminal(what: str) -> Callable[[int, int], None]:
-    """A line that counts images with their speed on a terminal, and nothing elsewhere."""
+    """A line that counts images, with their speed and the time left, on a terminal only."""
+    from deit.run.progress import clock
+
     began = time.perf_counter()
+    shown = 0.0
 
     def show(done: int, total: int) -> None:
-        if sys.stderr.isatty():
-            speed = done / max(time.perf_counter() - began, 1e-9)
-            left = (total - done) / max(speed, 1e-9)
-            text = f"{what} {done:,} of {total:,} images, {speed:,.0f} img/s, {left:.0f} s left"
+        nonlocal shown
+        now = time.perf_counter()
+        if sys.stderr.isatty() and (done == total or now - shown > 0.1):
+            shown = now
+            speed = done / max(now - began, 1e-9)
+            left = clock((total - done) / max(speed, 1e-9))
+            text = f"{what} {done:,} of {total:,} images, {speed:,.0f} img/s, {left} left"
             end = "\r" if done < total else "\r\033[K"
             print(f"\033[K{text}", end=end, file=sys.stderr, flush=True)  # noqa: T201
 

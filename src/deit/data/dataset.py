@@ -7,7 +7,7 @@ pickled, so that loader workers may be started by fork or spawn. Where they come
 
 import hashlib
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Protocol, runtime_checkable
@@ -201,10 +201,14 @@ class Selection:
 def read_bytes(source: Source, index: int) -> bytes | None:
     """The undecoded file of one image; None where the source has no files.
 
+    A source that has them, whatever they lie in, has a method of this name.
+
     Raises:
         BadImage: when it cannot be read.
     """
-    return source.read_bytes(index) if isinstance(source, ByteSource) else None
+    # Asking a protocol takes longer than to read a small file.
+    read: Callable[[int], bytes | None] | None = getattr(source, "read_bytes", None)
+    return None if read is None else read(index)
 
 
 def read_size(source: Source, index: int) -> tuple[int, int]:

@@ -31,6 +31,7 @@ from deit.data.tree import (
     open_evaluation_tree,
     open_tree,
     scan_tree,
+    split_folders,
 )
 from deit.errors import UserError
 
@@ -139,6 +140,16 @@ def open_evaluation_folder(root: Path) -> tuple[FileSource, list[str]] | None:
     with _readable(root):
         opened, more = read_indexed(DiskTree(root), read)
     return None if opened is None else (_source(root, opened[0]), opened[1] + more)
+
+
+def find_splits(root: Path) -> dict[str, str]:
+    """The subfolder of each split that is there; see `deit.data.tree.split_folders`.
+
+    Raises:
+        UserError: for a folder that cannot be read.
+    """
+    with _readable(root):
+        return split_folders(DiskTree(root))
 
 
 def scan_split(root: Path, split: str) -> tuple[FileSource, list[str]]:

@@ -23,6 +23,7 @@ import io
 import os
 import stat
 import struct
+import sys
 import threading
 import warnings
 from collections.abc import Callable, Iterator
@@ -130,6 +131,21 @@ def decode_size(data: bytes, name: str, *, max_pixels: int = MAX_PIXELS) -> tupl
     """
     with _blaming(name):
         return _upright_size(io.BytesIO(data), name, max_pixels)
+
+
+def open_header(data: bytes, name: str) -> tuple[ImageFile.ImageFile, int]:
+    """An image opened but not decoded, however large, and its EXIF orientation, 1 to 8.
+
+    Raises:
+        BadImage: when the header cannot be read.
+
+    >>> image, orientation = open_header(b"P5 2 1 255 ", "grey.pgm")
+    >>> image.format, image.size, orientation
+    ('PPM', (2, 1), 1)
+    """
+    with _blaming(name):
+        image, _ = _open(io.BytesIO(data), name, sys.maxsize)
+        return image, _orientation(image)
 
 
 def _upright_size(

@@ -31,6 +31,7 @@ from deit.data.tree import (
     is_image_name,
     open_evaluation_tree,
     open_tree,
+    scan_tree,
 )
 from deit.errors import UserError
 
@@ -145,6 +146,18 @@ class Shards:
         if opened is None:
             return None
         return self._source(opened[0]), [*self.notes, *opened[1]]
+
+    def scan(self, split: str) -> tuple[ShardSource, list[str]]:
+        """All images of one split over its own classes, with notes on what was left out.
+
+        Args:
+            split: the name of its folder; empty where there are class folders only.
+
+        Raises:
+            UserError: when there are none in class folders.
+        """
+        listing, notes = scan_tree(self.tree, split)
+        return self._source(listing), notes
 
     def _check_names(self) -> None:
         """Raise where, by their files' names, there are no training shards."""

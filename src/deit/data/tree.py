@@ -213,6 +213,17 @@ def validation_splits(tree: Tree, folder: str = "") -> list[str]:
     return [name for name in VALIDATION if name in there]
 
 
+def split_folders(tree: Tree) -> dict[str, str]:
+    """The folder of each split that is there, whether or not the tree can be trained on.
+
+    Where there are class folders only, they are ``train``, and their folder is "", the top.
+    """
+    found = {"train": TRAIN} if has_training_split(tree) else {}
+    if splits := validation_splits(tree):
+        found["val"] = splits[0]
+    return found or {"train": ""}
+
+
 def has_training_split(tree: Tree) -> bool:
     """Whether ``train/`` is a split: beside other classes, images right in it make it a class."""
     there = folders(tree)

@@ -136,6 +136,28 @@ def line_plot(
     return Plot(title, _render(draw, height, title, description), description)
 
 
+def bar_plot(
+    title: str,
+    description: str,
+    edges: Sequence[float],
+    counts: Sequence[float],
+    *,
+    x_label: str,
+    colour: int = 0,
+) -> Plot:
+    """A histogram: bars between ``edges``, one more than there are ``counts``."""
+
+    def draw(figure: "Figure") -> None:
+        axes = figure.add_subplot()
+        axes.stairs(counts, edges, fill=True, color=_SERIES[colour])
+        axes.set_xlabel(x_label)
+        axes.grid(axis="x", visible=False)
+        axes.yaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
+        axes.locator_params(axis="y", integer=True)
+
+    return Plot(title, _render(draw, 2.5, title, description), description)
+
+
 def dot_plot(
     title: str,
     description: str,
