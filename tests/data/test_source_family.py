@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from deit.data import loader
+from deit.data import workers
 from deit.data.check import check_images
 from deit.data.dataset import DataSet, SizedSource, Source
 from deit.data.images import BadImage
@@ -223,7 +223,7 @@ def test_spawned_workers_render_the_same_batches(
 ) -> None:
     """As forked ones do; each imports torch first, which takes seconds."""
     expected = render(opened["folder"].train, workers=0)
-    monkeypatch.setattr(loader, "_start_method", lambda: "spawn")
+    monkeypatch.setattr(workers, "start_method", lambda: "spawn")
     for images, referee in zip(render(opened[member].train, 1), expected, strict=True):
         np.testing.assert_array_equal(images, referee)
 
