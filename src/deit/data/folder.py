@@ -73,8 +73,8 @@ class FileSource:
         Raises:
             BadImage: when it cannot be decoded.
         """
-        name = self.names[index]
-        return decode_image(self.read_bytes(index), name, max_pixels=self.max_pixels)
+        data, name = self.read_bytes(index), self.names[index]
+        return decode_image(data, name, max_pixels=self.max_pixels)
 
     def read_bytes(self, index: int) -> bytes:
         """The undecoded file of one image.
