@@ -17,12 +17,14 @@ from PIL import Image
 
 from deit.data import workers
 from deit.data.check import check_images
-from deit.data.dataset import DataSet, SizedSource, Source
+from deit.data.dataset import DataSet, SizedSource, Source, read_bytes
 from deit.data.images import BadImage
 from deit.data.loader import TrainLoader
 from deit.data.order import OrderConfig
 from deit.data.plan import ViewConfig
+from deit.data.shrinking import ShrinkConfig
 from deit.data.sources import open_data, open_evaluation
+from deit.programs.prepare_data import prepare_data
 
 CLASSES = ("ant", "bee", "élan")
 SPLITS = {"train": 4, "val": 2}
@@ -177,6 +179,30 @@ def test_every_source_knows_sizes_from_headers(
     monkeypatch.setattr("PIL.ImageFile.ImageFile.load", None)
     assert isinstance(source, SizedSource)
     assert source.read_size(len(source) - 1) == (6, 7)
+
+
+@pytest.mark.parametrize("member", MEMBERS)
+def test_every_source_gives_the_files_undecoded(member: str, opened: dict[str, DataSet]) -> None:
+    """Byte for byte: checks and prepared stores look at the files themselves."""
+    folder = Path(opened["folder"].train.root)  # type: ignore[attr-defined]
+    for split, source in opened[member].splits().items():
+        for index, name in enumerate(opened["folder"].splits()[split].names):
+            assert read_bytes(source, index) == (folder / name).read_bytes()
+
+
+@pytest.mark.parametrize("member", MEMBERS)
+def test_every_source_can_be_prepared(
+    member: str, specs: dict[str, str], opened: dict[str, DataSet], tmp_path: Path
+) -> None:
+    """The store is the same data set: names, labels, classes, splits, and here the pixels too."""
+    prepare_data(opened[member], specs[member], tmp_path / "store", ShrinkConfig(size=64))
+    store = open_data(str(tmp_path / "store"))
+    for split, source in opened[member].splits().items():
+        kept = store.splits()[split]
+        assert list(kept.names) == list(source.names)
+        assert kept.classes == source.classes
+        np.testing.assert_array_equal(kept.labels, source.labels)
+        np.testing.assert_array_equal(kept.read(2), source.read(2))
 
 
 @pytest.mark.parametrize("member", MEMBERS)

@@ -9,6 +9,7 @@ import tyro
 
 from deit.cli.options import metavar
 from deit.cli.tables import check_least, check_writable, count_on_terminal
+from deit.data.limits import MAX_PIXELS, check_max_pixels
 
 if TYPE_CHECKING:
     from deit.programs.prepare_data import Prepared
@@ -25,7 +26,7 @@ class Prepare:
     """
 
     data: Annotated[tyro.conf.Positional[str], metavar("DATA")]
-    """A folder, tar shards, torchvision:NAME or digits."""
+    """A folder, tar shards, a manifest, hf:NAME, torchvision:NAME or digits."""
     out: Annotated[Path, metavar("DIR")]
     """The store's folder: new, or one whose preparation was interrupted."""
     size: int = 256
@@ -37,6 +38,9 @@ class Prepare:
     recipe: Annotated[str, metavar("NAME")] = "folder"
     """The recipe (its name, a YAML file, or a run folder) by whose views original and store are
     compared."""
+    max_pixels: Annotated[int, metavar("N")] = MAX_PIXELS
+    """Images of more pixels, width times height, are left out, as data.max_pixels does in training;
+    a higher limit lets them in, smaller."""
     threads: int = 0
     """Images that are made at once; 0 for one per core."""
     json: Annotated[Path | None, metavar("FILE")] = None
@@ -47,6 +51,7 @@ def prepare(options: Prepare) -> int:
     """`deit data prepare`."""
     check_least("--threads", options.threads, 0)
     check_writable(options.json)
+    check_max_pixels("--max-pixels", options.max_pixels)
     from deit.cli.recipes import find_recipe
     from deit.data.shrinking import ShrinkConfig
     from deit.data.sources import open_data
@@ -55,7 +60,7 @@ def prepare(options: Prepare) -> int:
     from deit.run.folder import write_json
 
     config = ShrinkConfig(size=options.size, encoding=options.format, quality=options.quality)
-    data = open_data(options.data)
+    data = open_data(options.data, max_pixels=options.max_pixels)
     for note in data.notes:
         print(note)  # noqa: T201
     recipe = find_recipe(options.recipe, options.data)

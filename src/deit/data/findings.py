@@ -42,7 +42,7 @@ KINDS: Mapping[str, Kind] = {
         "error",
         "too many pixels to be read",
         "images",
-        "shrink them: `deit data prepare` writes a smaller copy of a data set",
+        "raise data.max_pixels, or shrink them: `deit data prepare --max-pixels N`",
     ),
     "unknown-class": Kind(
         "error",

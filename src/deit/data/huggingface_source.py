@@ -50,9 +50,17 @@ class HuggingFaceSource:
             BadImage: when it cannot be decoded.
         """
         name = self.names[index]
+        return decode_image(self.read_bytes(index), name, max_pixels=self.max_pixels)
+
+    def read_bytes(self, index: int) -> bytes:
+        """The undecoded file of one image.
+
+        Raises:
+            BadImage: when it cannot be read.
+        """
+        name = self.names[index]
         data, path = self._cell(index, name)
-        data = data or read_image_file(path, name)
-        return decode_image(data, name, max_pixels=self.max_pixels)
+        return data or read_image_file(path, name)
 
     def read_size(self, index: int) -> tuple[int, int]:
         """Height and width of one image, from its header.

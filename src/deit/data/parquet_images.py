@@ -162,8 +162,15 @@ class ParquetSource:
             BadImage: when it cannot be decoded, or its file is not what it was.
         """
         name = self.names[index]
-        data = self.images.read(int(self.rows[index]), name)
-        return decode_image(data, name, max_pixels=self.max_pixels)
+        return decode_image(self.read_bytes(index), name, max_pixels=self.max_pixels)
+
+    def read_bytes(self, index: int) -> bytes:
+        """The undecoded file of one image.
+
+        Raises:
+            BadImage: when it cannot be read, or its file is not what it was.
+        """
+        return self.images.read(int(self.rows[index]), self.names[index])
 
     def read_size(self, index: int) -> tuple[int, int]:
         """Height and width of one image, from its header.
@@ -172,5 +179,4 @@ class ParquetSource:
             BadImage: when the header shows that it cannot be used.
         """
         name = self.names[index]
-        data = self.images.read(int(self.rows[index]), name)
-        return decode_size(data, name, max_pixels=self.max_pixels)
+        return decode_size(self.read_bytes(index), name, max_pixels=self.max_pixels)

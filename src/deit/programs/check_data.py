@@ -29,6 +29,9 @@ from deit.errors import UserError
 from deit.recipes.book import get_recipe
 from deit.recipes.small import DataFacts
 
+BAD = ("unusable", "too-large")
+"""The findings of images that cannot be used, each with its reason."""
+
 
 @dataclass(frozen=True, slots=True)
 class Checked:
@@ -72,6 +75,12 @@ class Checked:
             "notes": list(self.notes),
             "errors": kinds["error"],
             "warnings": kinds["warning"],
+            "bad_images": [
+                {"name": printable(item.images[0].name), "reason": item.values["reason"]}
+                for finding in self.findings
+                if finding.kind in BAD
+                for item in finding.items
+            ],
             "findings": plain_findings(self.findings),
         }
 
