@@ -126,8 +126,9 @@ def _interpolate(
     into the next, which is why its end means nothing, and arithmetic is twice as fast.
     """
     size = rows.size
-    values = np.zeros(size + 9, np.float32)
+    values = np.empty(size + 9, np.float32)
     values[:size] = rows.reshape(-1)
+    values[size:] = 0
     block = torch.from_numpy(values)
     neighbours = [block[3 * tap : 3 * tap + size].view(rows.shape) for tap in range(4)]
     first, *others = torch.from_numpy(taps)[:, :, None].unbind(1)

@@ -179,7 +179,13 @@ class TrainLoader:
         positions = torch.from_numpy(np.concatenate([piece.positions for piece in pieces]))
         shape = (len(samples), *self._render.row_shape)
         return HostBatch(
-            images=_side_by_side(parts, shape, [len(piece) for piece in pieces], self._pin_memory),
+            images=_side_by_side(
+                parts,
+                shape,
+                [len(piece) for piece in pieces],
+                pin_memory=self._pin_memory,
+                keep=self._workers == 0,
+            ),
             labels=self._labels[samples],
             samples=samples,
             positions=positions,
@@ -231,7 +237,8 @@ def eval_batches(
     ) as parts:
         for batch in batches:
             lengths = [part.stop - part.start for part in _cut(slice(0, len(batch)))]
-            images = _side_by_side(parts, (len(batch), *task.row_shape), lengths, pin)
+            shape = (len(batch), *task.row_shape)
+            images = _side_by_side(parts, shape, lengths, pin_memory=pin, keep=workers == 0)
             yield EvalBatch(
                 images=normalise(
                     images.to(device), preprocess.mean, preprocess.std, preprocess.channels
@@ -312,9 +319,19 @@ class _Preprocess:
 
 
 def _side_by_side(
-    parts: Rows, shape: tuple[int, ...], lengths: Sequence[int], pin_memory: bool
+    parts: Rows,
+    shape: tuple[int, ...],
+    lengths: Sequence[int],
+    *,
+    pin_memory: bool,
+    keep: bool,
 ) -> UInt8[Tensor, "images 3 size size"]:
-    """A batch from its parts, in memory of its own: theirs is used again for later ones."""
+    """A batch from its parts, in memory of its own: theirs is used again for later ones.
+
+    With ``keep`` nobody uses it again, and a single part is the batch.
+    """
+    if keep and len(lengths) == 1 and not pin_memory:
+        return torch.from_numpy(next(parts))
     images = torch.empty(shape, dtype=torch.uint8, pin_memory=pin_memory)
     for room in torch.split(images, list(lengths)):
         room.copy_(torch.from_numpy(next(parts)))

@@ -4,7 +4,8 @@ from collections.abc import Callable, Sequence
 
 import cv2
 import numpy as np
-from jaxtyping import Float32, Num, UInt8
+import torch
+from jaxtyping import Num, UInt8
 from PIL import Image, ImageFilter
 
 from deit.data.geometry import Rgb, rotate, shear_rows, translate_rows
@@ -99,11 +100,10 @@ def _blend(
     start: UInt8[np.ndarray, "*shape"], end: UInt8[np.ndarray, "*shape"], share: float
 ) -> UInt8[np.ndarray, "*shape"]:
     """``start + share * (end - start)``, for any share, as Pillow computes it: cut, not rounded."""
-    difference = cv2.subtract(end, start, dtype=cv2.CV_32F)
-    blend: Float32[np.ndarray, "*shape"] = difference.reshape(end.shape)
-    blend *= np.float32(share)
-    blend += start
-    return blend.astype(np.uint8) if 0 <= share <= 1 else _cut_to_levels(blend)
+    first, last = (torch.from_numpy(levels.astype(np.float32)) for levels in (start, end))
+    blend = last.sub_(first).mul_(float(np.float32(share))).add_(first)  # one rounding each
+    levels: UInt8[np.ndarray, "*shape"] = blend.clamp_(0, 255).numpy().astype(np.uint8)
+    return levels
 
 
 def _smooth(image: Rgb) -> Rgb:

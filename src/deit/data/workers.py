@@ -113,7 +113,8 @@ def run_in_order(
         most_rows: the length of the longest item.
 
     Yields:
-        Rows that may be read until the next are asked for: they are overwritten then.
+        Rows that may be read until the next are asked for: they are overwritten then, but with no
+        workers, where they are new ones.
 
     Raises:
         WorkerDied: when a worker was killed.
