@@ -248,12 +248,12 @@ def test_pixels_that_changed_under_the_same_settings_are_found(
     """An image that was replaced, or a library that renders otherwise."""
     from deit.data import loader as loader_module
 
-    plain = loader_module.render_view
+    plain = loader_module.crop_view
 
     def brighter(*arguments):
         return np.clip(plain(*arguments).astype(np.int16) + 1, 0, 255).astype(np.uint8)
 
-    monkeypatch.setattr(loader_module, "render_view", brighter)
+    monkeypatch.setattr(loader_module, "crop_view", brighter)
     with pytest.raises(
         UserError, match=r"pixels: not the same[\s\S]*an image was changed under its name"
     ):

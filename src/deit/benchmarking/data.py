@@ -36,6 +36,9 @@ CASES = {"single": 1, "repeat3": 3}
 
 Cores = Literal["one", "all", "both"]
 
+EPOCHS = 4
+"""Epochs of a round on all cores, so that starting the workers weighs little."""
+
 OURS = "deit"
 HOST_PART = "deit, host part"
 """Ours where a device does the flips and operations: what is left to the host."""
@@ -46,8 +49,8 @@ class DataTimes:
     """What was measured.
 
     Attributes:
-        timings: of an epoch, by case and side; a case is ``single`` or ``repeat3``, or one of them
-            with ``_all_cores``.
+        timings: of a round, by case and side; a case is ``single`` or ``repeat3``, or one of them
+            with ``_all_cores``. A round is an epoch, on all cores `EPOCHS`.
         stages: microseconds per image or view of each stage of ours, on one core.
         views: in an epoch.
         cores: how many "all" are.
@@ -63,6 +66,10 @@ class DataTimes:
     file_bytes: float
     outputs: dict[str, tuple[float, float]]
     environment: dict[str, Any]
+
+    def views_of(self, case: str) -> int:
+        """How many views a round of a case has."""
+        return self.views * epochs_of(case)
 
     @property
     def ratios(self) -> dict[str, dict[str, float]]:
@@ -80,7 +87,7 @@ class DataTimes:
         return {
             "ratios": self.ratios,
             "images_per_second": {
-                case: {side: self.views / timing.median for side, timing in sides.items()}
+                case: {side: self.views_of(case) / timing.median for side, timing in sides.items()}
                 for case, sides in self.timings.items()
             },
             "sides": {
@@ -140,9 +147,9 @@ def time_data(
         outputs = compare_views(sides)
         timings: dict[str, dict[str, Timing]] = {}
         everything = available_cores()
-        for case, workers, suffix in _settings(cores, everything):
+        for case, workers in _settings(cores, everything):
             with _on_one_core() if workers == 0 else contextlib.nullcontext():
-                timings[case + suffix] = _time_case(sides, case, workers, rounds, monitor)
+                timings[case] = _time_case(sides, case, workers, rounds, monitor)
         with _on_one_core():
             stages = time_stages(folder, rounds)
         sizes = [path.stat().st_size for path in (folder / "train").rglob("*.*") if path.is_file()]
@@ -160,9 +167,9 @@ def time_data(
 def our_batches(folder: Path, batch_size: int, render: Literal["host", "device"]) -> Batches:
     """Our side: every epoch that is asked for shows other views."""
     source = open_data(str(folder)).train
-    epochs = itertools.count()
+    done = itertools.count()
 
-    def batches(repeats: int, workers: int) -> Iterator[torch.Tensor]:
+    def batches(repeats: int, workers: int, epochs: int) -> Iterator[torch.Tensor]:
         loader = TrainLoader(
             source,
             ViewConfig(),
@@ -173,8 +180,10 @@ def our_batches(folder: Path, batch_size: int, render: Literal["host", "device"]
             workers=workers,
             render=render,
         )
-        first = next(epochs) * loader.steps_per_epoch
-        return (host.images for host in loader.batches(first, first + loader.steps_per_epoch))
+        first = EPOCHS * next(done) * loader.steps_per_epoch
+        return (
+            host.images for host in loader.batches(first, first + epochs * loader.steps_per_epoch)
+        )
 
     return batches
 
@@ -188,7 +197,7 @@ def compare_views(sides: Mapping[str, Batches], views: int = 384) -> dict[str, t
     """
     figures, brightness = {}, {}
     for side, batches in sides.items():
-        epochs = itertools.chain.from_iterable(batches(1, 0) for _ in itertools.count())
+        epochs = itertools.chain.from_iterable(batches(1, 0, 1) for _ in itertools.count())
         parts: list[torch.Tensor] = []
         while sum(map(len, parts)) < views:
             parts.append(_to_pixels(next(epochs)))
@@ -215,30 +224,50 @@ def _to_pixels(images: torch.Tensor) -> torch.Tensor:
     return (images * scale + shift) * 255
 
 
-def _settings(cores: Cores, everything: int) -> Iterator[tuple[str, int, str]]:
-    """Each case, its workers, and what is added to its name."""
+def epochs_of(case: str) -> int:
+    """How many epochs a round of a case has."""
+    return EPOCHS if case.endswith(_ALL_CORES) else 1
+
+
+def views_of_an_image(case: str) -> int:
+    """1 or 3.
+
+    >>> views_of_an_image("repeat3_all_cores")
+    3
+    """
+    return CASES[case.removesuffix(_ALL_CORES)]
+
+
+_ALL_CORES = "_all_cores"
+
+
+def _settings(cores: Cores, everything: int) -> Iterator[tuple[str, int]]:
+    """Each case and its workers."""
     if cores in ("one", "both"):
-        yield from ((case, 0, "") for case in CASES)
+        yield from ((case, 0) for case in CASES)
     if cores in ("all", "both"):
-        yield from ((case, everything, "_all_cores") for case in CASES)
+        yield from ((case + _ALL_CORES, everything) for case in CASES)
 
 
 def _time_case(
     sides: Mapping[str, Batches], case: str, workers: int, rounds: int, monitor: Monitor
 ) -> dict[str, Timing]:
-    """An epoch of each side, by turns."""
+    """Some epochs of each side, by turns."""
     total = len(sides) * (rounds + 1)
     where = "one core" if workers == 0 else f"{workers} cores"
+    epochs = epochs_of(case)
 
-    def epoch_of(batches: Batches) -> Callable[[], object]:
-        return lambda: sum(len(batch) for batch in batches(CASES[case], workers))
+    def epochs_by(batches: Batches) -> Callable[[], object]:
+        return lambda: sum(
+            len(batch) for batch in batches(views_of_an_image(case), workers, epochs)
+        )
 
     def show(done: int, total: int) -> None:
         monitor.step(done, f"{done // len(sides)} of {rounds + 1} rounds")
 
     with monitor.steps(0, total, f"{case}, {where}"):
         return time_interleaved(
-            {side: epoch_of(batches) for side, batches in sides.items()},
+            {side: epochs_by(batches) for side, batches in sides.items()},
             rounds=rounds,
             device=torch.device("cpu"),
             progress=show,

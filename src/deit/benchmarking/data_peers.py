@@ -28,8 +28,8 @@ from torch.utils.data import DataLoader, Sampler, default_collate
 SIZE = 224
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
-Batches = Callable[[int, int], Iterator[torch.Tensor]]
-"""Batches of images of one epoch, with so many repeats of each image, by so many workers."""
+Batches = Callable[[int, int, int], Iterator[torch.Tensor]]
+"""Batches of images: views of each image in a row, workers, epochs."""
 
 
 def timm_batches(folder: Path, batch_size: int) -> Batches:
@@ -52,11 +52,11 @@ def timm_batches(folder: Path, batch_size: int) -> Batches:
     _mend_posterize(transform)
     dataset: Any = create_dataset("", root=str(folder / "train"), transform=transform)
 
-    def batches(repeats: int, workers: int) -> Iterator[torch.Tensor]:
+    def batches(repeats: int, workers: int, epochs: int) -> Iterator[torch.Tensor]:
         loader = DataLoader(
             dataset,
             batch_size=batch_size,
-            sampler=_repeated(dataset, repeats),
+            sampler=_Epochs(_repeated(dataset, repeats), epochs),
             num_workers=workers,
             collate_fn=fast_collate,
             drop_last=True,
@@ -116,11 +116,11 @@ def _torchvision_batches(
     transform = v2.Compose([*before, *views, *after])
     dataset: Any = ImageFolder(str(folder / "train"), transform, loader=read)
 
-    def batches(repeats: int, workers: int) -> Iterator[torch.Tensor]:
+    def batches(repeats: int, workers: int, epochs: int) -> Iterator[torch.Tensor]:
         loader = DataLoader(
             dataset,
             batch_size=batch_size,
-            sampler=_repeated(dataset, repeats),
+            sampler=_Epochs(_repeated(dataset, repeats), epochs),
             num_workers=workers,
             collate_fn=default_collate,
             drop_last=True,
@@ -128,6 +128,18 @@ def _torchvision_batches(
         return (images for images, _ in loader)
 
     return batches
+
+
+class _Epochs(Sampler[int]):
+    """Some epochs one after another, so that workers need not be started for each."""
+
+    def __init__(self, epoch: Sampler[int], count: int) -> None:
+        self._epoch = epoch
+        self._count = count
+
+    def __iter__(self) -> Iterator[int]:
+        for _ in range(self._count):
+            yield from self._epoch
 
 
 def _repeated(dataset: Any, repeats: int) -> Sampler[int]:

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from deit.benchmarking.data import HOST_PART, OURS, DataTimes
+from deit.benchmarking.data import HOST_PART, OURS, DataTimes, epochs_of, views_of_an_image
 
 _COLOURS = {OURS: "#1f5fbf", HOST_PART: "#8fb4e8"}
 _PEER = "#b0b0b0"
@@ -18,7 +18,7 @@ def draw_speeds(measured: DataTimes, path: Path) -> None:
     FigureCanvasAgg(figure)
     for axes, case in zip(figure.subplots(len(cases), 1, squeeze=False)[:, 0], cases, strict=True):
         sides = measured.timings[case]
-        speeds = [measured.views / timing.median for timing in sides.values()]
+        speeds = [measured.views_of(case) / timing.median for timing in sides.values()]
         bars = axes.barh(
             list(sides), speeds, color=[_COLOURS.get(side, _PEER) for side in sides], height=0.7
         )
@@ -32,6 +32,5 @@ def draw_speeds(measured: DataTimes, path: Path) -> None:
 
 
 def _title(case: str, cores: int) -> str:
-    name = case.removesuffix("_all_cores")
-    views = {"single": "one view of each image", "repeat3": "three views of each image"}[name]
-    return f"{views}, {'one core' if name == case else f'{cores} cores'}"
+    views = {1: "one view of each image", 3: "three views of each image"}[views_of_an_image(case)]
+    return f"{views}, {'one core' if epochs_of(case) == 1 else f'{cores} cores'}"

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from pathlib import Path
 
+import cv2
 import numpy as np
 import torch
 
@@ -12,7 +13,7 @@ from deit.data.images import decode_image, read_image_file
 from deit.data.mix import mix_images
 from deit.data.mix_plan import MixConfig, plan_mix
 from deit.data.plan import ViewConfig, plan_erasing, plan_views
-from deit.data.render import crop_view, render_view
+from deit.data.render import augment_crops, crop_view
 from deit.data.render_device import erase, finish_crops, normalise
 
 OF_AN_IMAGE = ("read the file", "decode")
@@ -36,7 +37,8 @@ def time_stages(folder: Path, rounds: int = 7, count: int = 64) -> dict[str, flo
     images = [decode_image(file, "it") for file in files]
     plan = plan_views(config, SIZE, 0, 0, positions)
     rows = range(len(paths))
-    views = [render_view(images[row], plan, row, config, SIZE) for row in rows]
+    crops = [crop_view(images[row], plan, row, config, SIZE) for row in rows]
+    views = augment_crops(crops, plan, config)
     batch = torch.from_numpy(np.stack(views)).permute(0, 3, 1, 2).contiguous()
     normal = normalise(batch, MEAN, STD)
     room = np.empty(batch.shape, np.uint8)
@@ -45,7 +47,7 @@ def time_stages(folder: Path, rounds: int = 7, count: int = 64) -> dict[str, flo
 
     def gather() -> None:
         for row in rows:
-            room[row] = views[row].transpose(2, 0, 1)
+            cv2.split(views[row], list(room[row]))
 
     stages: dict[str, Callable[[], object]] = {
         "read the file": lambda: [read_image_file(path, path) for path in paths],
@@ -54,7 +56,7 @@ def time_stages(folder: Path, rounds: int = 7, count: int = 64) -> dict[str, flo
         "crop and resize": lambda: [
             crop_view(images[row], plan, row, config, SIZE) for row in rows
         ],
-        "whole view": lambda: [render_view(images[row], plan, row, config, SIZE) for row in rows],
+        "flip and operations": lambda: augment_crops(crops, plan, config),
         "gather": gather,
         "flip and operations on the device": lambda: finish_crops(batch, config, 0, 0, positions),
         "normalise": lambda: normalise(batch, MEAN, STD),
@@ -62,9 +64,4 @@ def time_stages(folder: Path, rounds: int = 7, count: int = 64) -> dict[str, flo
         "mix": lambda: mix_images(normal, mixing),
     }
     timings = time_interleaved(stages, rounds=rounds, device=torch.device("cpu"))
-    taken = {name: 1e6 * timing.median / len(paths) for name, timing in timings.items()}
-    operations = taken.pop("whole view") - taken["crop and resize"]
-    names = list(taken)
-    names.insert(names.index("gather"), "flip and operations")
-    taken["flip and operations"] = operations
-    return {name: taken[name] for name in names}
+    return {name: 1e6 * timing.median / len(paths) for name, timing in timings.items()}

@@ -232,22 +232,21 @@ def show_data(say: Callable[..., None], measured: "DataTimes") -> None:
 
 
 def _speed_table(case: str, sides: Mapping[str, "Timing"], measured: "DataTimes") -> Table:
-    from deit.benchmarking.data import CASES, OURS
+    from deit.benchmarking.data import OURS, epochs_of, views_of_an_image
     from deit.benchmarking.timing import speed_ratio
 
-    name = case.removesuffix("_all_cores")
-    repeats = CASES[name]
-    where = "one core" if name == case else f"{measured.cores} cores"
+    repeats, views = views_of_an_image(case), measured.views_of(case)
+    where = "one core" if epochs_of(case) == 1 else f"{measured.cores} cores"
     table = Table(box=None, pad_edge=False)
     table.add_column(f"{repeats} view{'s' if repeats > 1 else ''} of an image, {where}")
     for column in ("views/s", "quartiles", "deit is faster by"):
         table.add_column(column, justify="right")
     for side, timing in sides.items():
-        fast, slow = (measured.views / seconds for seconds in timing.quartiles)
+        fast, slow = (views / seconds for seconds in timing.quartiles)
         ratio = speed_ratio(sides[OURS], timing)
         table.add_row(
             side,
-            f"{measured.views / timing.median:.0f}",
+            f"{views / timing.median:.0f}",
             f"{slow:.0f} to {fast:.0f}",
             f"{ratio:.2f}" if side in measured.ratios else "",
         )

@@ -27,7 +27,7 @@ from deit.data.order import (
 )
 from deit.data.plan import ViewConfig, plan_views
 from deit.data.preprocess import Preprocess
-from deit.data.render import crop_view, render_view
+from deit.data.render import augment_crops, crop_view
 from deit.data.render_device import HostBatch, normalise
 from deit.data.sources import Source
 from deit.data.worker_process import Note
@@ -282,13 +282,15 @@ class _RenderViews:
         """Make the views of a piece in their rows."""
         samples = piece.samples
         plan = plan_views(self.views, self.image_size, self.seed, piece.epoch, piece.positions)
-        make = render_view if self.render == "host" else crop_view
+        crops = []
         for row, sample in enumerate(samples.tolist()):
             if row == 0 or sample != samples[row - 1]:
                 note(sample)
                 image = self.source.read(sample)
-            view = make(image, plan, row, self.views, self.image_size)
-            cv2.split(view, list(rows[row]))
+            crops.append(crop_view(image, plan, row, self.views, self.image_size))
+        views = crops if self.render == "device" else augment_crops(crops, plan, self.views)
+        for view, planes in zip(views, rows, strict=True):
+            cv2.split(view, list(planes))
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,10 @@
 """From a decoded image and a row of the plan to the pixels of a view, on the host.
 
-`crop_view` makes the part that always happens here, `render_view` the whole view.
+`crop_view` makes the part that always happens here, `augment_crops` the rest for many views, and
+`render_view` one whole view.
 """
+
+from collections.abc import Sequence
 
 import cv2
 import numpy as np
@@ -61,6 +64,28 @@ def crop_view(
     height, width, _ = image.shape
     cut = _cut(image, crop_box(plan, row, width, height), plan.crop)
     return _resize(cut, image_size, config.interpolation)
+
+
+def augment_crops(
+    crops: Sequence[UInt8[np.ndarray, "size size 3"]], plan: ViewPlan, config: ViewConfig
+) -> list[UInt8[np.ndarray, "size size 3"]]:
+    """Flip and operations of all views of a plan: what `render_view` does to each.
+
+    Operation by operation, because one that was just at work is a tenth faster: what it needs lies
+    in the processor's cache.
+
+    Args:
+        crops: from `crop_view`, one for each row of the plan.
+        plan, config: as in `render_view`.
+    """
+    pairs = zip(crops, plan.flip.tolist(), strict=True)
+    views = [cv2.flip(crop, 1) if mirrored else crop for crop, mirrored in pairs]
+    for ops, arguments in zip(plan.ops.T, plan.arguments.T, strict=True):
+        for row in np.argsort(ops, kind="stable").tolist():
+            views[row] = apply_operation(
+                views[row], int(ops[row]), float(arguments[row]), config.fill, config.interpolation
+            )
+    return views
 
 
 def _cut(
