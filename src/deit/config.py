@@ -175,7 +175,21 @@ def read_yaml(path: Path) -> Plain:
 
 def to_yaml(config: Any) -> str:
     """The whole configuration as YAML, in the order of declaration."""
-    return yaml.safe_dump(to_plain(config), sort_keys=False, allow_unicode=True, width=100)
+    return yaml.dump(
+        to_plain(config), Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=100
+    )
+
+
+class _Dumper(yaml.SafeDumper):
+    """PyYAML writes three characters as they are, and then reads them as the end of a line."""
+
+    def represent_text(self, text: str) -> yaml.ScalarNode:
+        """A string; in double quotes, where these characters are escaped, if it has one."""
+        ends_line = any(character in text for character in "\x85\u2028\u2029")
+        return self.represent_scalar("tag:yaml.org,2002:str", text, '"' if ends_line else None)
+
+
+_Dumper.add_representer(str, _Dumper.represent_text)
 
 
 def field_docs(kind: type[Any], prefix: str = "") -> dict[str, str]:

@@ -9,7 +9,7 @@ import torch
 from deit.data.sources import open_data
 from deit.errors import UserError
 from deit.programs.prepare import resolve
-from deit.programs.preview import draw_views
+from deit.programs.preview import draw_sheet, draw_views
 from deit.programs.record import record_labels
 from deit.programs.step import build_loader, finish_views
 from deit.programs.train import train
@@ -106,8 +106,8 @@ def test_preview_shows_the_views_of_both_renderers(device_recipe):
     """A sheet of the same pictures."""
     data = open_data("digits", images_per_class=20)
     sheets = [
-        np.asarray(draw_views(override(device_recipe, {"run.render": render}), data, 8), np.int16)
+        np.asarray(draw_sheet(draw_views(override(device_recipe, {"run.render": render}), data, 8)))
         for render in ("host", "device")
     ]
-    assert np.abs(sheets[0] - sheets[1]).mean() < 3
+    assert np.abs(sheets[0].astype(int) - sheets[1]).mean() < 3
     assert sheets[0].std() > 10

@@ -11,13 +11,14 @@ library hands a batch to the device:
 * torchvision-tensors: the fastest that can be made of torchvision, which no script of its does:
   its own decoder, uint8 to the end, no normalisation and no erasing.
 
-torchvision's RandAugment always applies what it draws, timm's and ours with probability 1/2. On
+torchvision's RandAugment always applies what it draws, timm's and ours each of two operations with
+probability 1/2. So torchvision draws one here, which is as many operations on average. On
 tensors its geometric operations know no bicubic interpolation and are bilinear here, which is less
 work; on Pillow's images they do, and its pipeline takes nearly twice as long.
 """
 
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -52,11 +53,13 @@ def timm_batches(folder: Path, batch_size: int) -> Batches:
     _mend_posterize(transform)
     dataset: Any = create_dataset("", root=str(folder / "train"), transform=transform)
 
+    numbers = itertools.count()
+
     def batches(repeats: int, workers: int, epochs: int) -> Iterator[torch.Tensor]:
         loader = DataLoader(
             dataset,
             batch_size=batch_size,
-            sampler=_Epochs(_repeated(dataset, repeats), epochs),
+            sampler=_Epochs(dataset, repeats, list(itertools.islice(numbers, epochs))),
             num_workers=workers,
             collate_fn=fast_collate,
             drop_last=True,
@@ -111,16 +114,18 @@ def _torchvision_batches(
     views = [
         v2.RandomResizedCrop(SIZE, interpolation=InterpolationMode.BICUBIC, antialias=True),
         v2.RandomHorizontalFlip(0.5),
-        v2.RandAugment(num_ops=2, magnitude=9, interpolation=InterpolationMode.BILINEAR),
+        v2.RandAugment(num_ops=1, magnitude=9, interpolation=InterpolationMode.BILINEAR),
     ]
     transform = v2.Compose([*before, *views, *after])
     dataset: Any = ImageFolder(str(folder / "train"), transform, loader=read)
+
+    numbers = itertools.count()
 
     def batches(repeats: int, workers: int, epochs: int) -> Iterator[torch.Tensor]:
         loader = DataLoader(
             dataset,
             batch_size=batch_size,
-            sampler=_Epochs(_repeated(dataset, repeats), epochs),
+            sampler=_Epochs(dataset, repeats, list(itertools.islice(numbers, epochs))),
             num_workers=workers,
             collate_fn=default_collate,
             drop_last=True,
@@ -131,25 +136,22 @@ def _torchvision_batches(
 
 
 class _Epochs(Sampler[int]):
-    """Some epochs one after another, so that workers need not be started for each."""
+    """Some epochs in the order of both libraries' scripts: shuffled anew for each, every image
+    several times in a row. One after another, so that workers need not be started for each.
+    """
 
-    def __init__(self, epoch: Sampler[int], count: int) -> None:
-        self._epoch = epoch
-        self._count = count
+    def __init__(self, dataset: Any, repeats: int, numbers: Sequence[int]) -> None:
+        from timm.data.distributed_sampler import RepeatAugSampler
+
+        self._numbers = numbers
+        self._order: Any = RepeatAugSampler(
+            dataset, num_replicas=1, rank=0, num_repeats=repeats, selected_round=0, selected_ratio=1
+        )
 
     def __iter__(self) -> Iterator[int]:
-        for _ in range(self._count):
-            yield from self._epoch
-
-
-def _repeated(dataset: Any, repeats: int) -> Sampler[int]:
-    """The order of both libraries' scripts: shuffled, each image several times in a row."""
-    from timm.data.distributed_sampler import RepeatAugSampler
-
-    sampler: Sampler[int] = RepeatAugSampler(
-        dataset, num_replicas=1, rank=0, num_repeats=repeats, selected_round=0, selected_ratio=1
-    )
-    return sampler
+        for number in self._numbers:
+            self._order.set_epoch(number)
+            yield from self._order
 
 
 def _mend_posterize(transform: Any) -> None:

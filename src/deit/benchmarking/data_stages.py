@@ -31,14 +31,15 @@ def time_stages(folder: Path, rounds: int = 7, count: int = 64) -> dict[str, flo
         rounds: how often everything is timed; the median counts.
         count: how many images, of each of which one view is made.
     """
-    paths = sorted(map(str, (folder / "train").rglob("*.*")))[:count]
+    found = sorted(map(str, (folder / "train").rglob("*.*")))
+    paths = found[:: max(1, len(found) // count)][:count]
     config, positions = ViewConfig(), np.arange(len(paths))
     files = [read_image_file(path, path) for path in paths]
     images = [decode_image(file, "it") for file in files]
     plan = plan_views(config, SIZE, 0, 0, positions)
     rows = range(len(paths))
     crops = [crop_view(images[row], plan, row, config, SIZE) for row in rows]
-    views = augment_crops(crops, plan, config)
+    views = augment_crops(crops, plan, config, rows)
     batch = torch.from_numpy(np.stack(views)).permute(0, 3, 1, 2).contiguous()
     normal = normalise(batch, MEAN, STD)
     room = np.empty(batch.shape, np.uint8)
@@ -56,7 +57,7 @@ def time_stages(folder: Path, rounds: int = 7, count: int = 64) -> dict[str, flo
         "crop and resize": lambda: [
             crop_view(images[row], plan, row, config, SIZE) for row in rows
         ],
-        "flip and operations": lambda: augment_crops(crops, plan, config),
+        "flip and operations": lambda: augment_crops(crops, plan, config, rows),
         "gather": gather,
         "flip and operations on the device": lambda: finish_crops(batch, config, 0, 0, positions),
         "normalise": lambda: normalise(batch, MEAN, STD),

@@ -10,6 +10,7 @@ import tyro
 
 from deit import config
 from deit.cli.options import parse
+from deit.data.limits import MOST_PIXELS
 from deit.data.sources import open_data
 from deit.errors import UserError
 from deit.recipes import book
@@ -90,7 +91,7 @@ def _whole_recipe(path: Path) -> Recipe:
 
 def _sized_recipe(name: str, source: str) -> Recipe:
     """A recipe sized to the data, and said so."""
-    facts = DataFacts.of(open_data(source))
+    facts = DataFacts.of(open_data(source, max_pixels=MOST_PIXELS))  # by headers, nothing decoded
     recipe = book.get_recipe(name, facts)
     if source == "digits":  # they must not be mirrored
         recipe = dataclasses.replace(recipe, views=book.get_recipe("digits").views)

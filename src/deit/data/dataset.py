@@ -17,6 +17,7 @@ from jaxtyping import Int64, UInt8
 
 from deit.data import cache
 from deit.data.classes import ClassList, listed
+from deit.data.limits import MAX_PIXELS
 from deit.data.names import Names, stable_hash_of_bytes
 from deit.data.packing import Packed, pack_choice, unpack
 from deit.errors import UserError
@@ -68,18 +69,6 @@ class LimitedSource(Source, Protocol):
     """A source that decodes image files, and none of more than so many pixels."""
 
     max_pixels: int
-
-
-@runtime_checkable
-class ByteSource(Source, Protocol):
-    """A source that has its images as files, whatever they lie in."""
-
-    def read_bytes(self, index: int) -> bytes | None:
-        """The file of one image, undecoded; None where there is no file.
-
-        Raises:
-            BadImage: when it cannot be read.
-        """
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,6 +185,13 @@ class Selection:
     def read_bytes(self, index: int) -> bytes | None:
         """The file of one image, where the source behind has files."""
         return read_bytes(self._source, int(self._indices[index]))
+
+
+def pixel_limit(source: Source) -> int:
+    """Above how many pixels a source refuses an image."""
+    while isinstance(source, Selection):
+        source = source._source
+    return source.max_pixels if isinstance(source, LimitedSource) else MAX_PIXELS
 
 
 def read_bytes(source: Source, index: int) -> bytes | None:

@@ -5,7 +5,7 @@ splits there are, each over its own classes, and reports the refusal beside all 
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -14,7 +14,7 @@ from deit.data.folder import find_splits, scan_split
 from deit.data.limits import MAX_PIXELS
 from deit.data.shard_paths import find_shards
 from deit.data.shards import index_shards
-from deit.data.sources import open_data
+from deit.data.sources import limited, open_data
 from deit.data.tree import split_folders
 from deit.errors import UserError
 
@@ -46,11 +46,11 @@ def open_leniently(spec: str, *, cache: Path | None = None, max_pixels: int = MA
     try:
         data = open_data(spec, cache=cache, max_pixels=max_pixels)
     except UserError as refusal:
-        return _open_in_parts(spec, refusal)
+        return _open_in_parts(spec, refusal, max_pixels)
     return Opened(data.splits(), data.notes, [])
 
 
-def _open_in_parts(spec: str, refusal: UserError) -> Opened:
+def _open_in_parts(spec: str, refusal: UserError, max_pixels: int) -> Opened:
     """What there is, split by split.
 
     Raises:
@@ -66,12 +66,19 @@ def _open_in_parts(spec: str, refusal: UserError) -> Opened:
     try:
         if paths is not None:
             shards = index_shards(spec, paths)
-            return _scanned(split_folders(shards.tree), shards.scan, shards.notes, refusal)
+            opened = _scanned(split_folders(shards.tree), shards.scan, shards.notes, refusal)
+            return _limited(opened, max_pixels)
         if folder.is_dir():
-            return _scanned(find_splits(folder), partial(scan_split, folder), (), refusal)
+            opened = _scanned(find_splits(folder), partial(scan_split, folder), (), refusal)
+            return _limited(opened, max_pixels)
     except UserError as worse:
         return Opened({}, [], [worse])
     return Opened({}, [], [refusal])
+
+
+def _limited(opened: Opened, max_pixels: int) -> Opened:
+    splits = {name: limited(source, max_pixels) for name, source in opened.splits.items()}
+    return replace(opened, splits=splits)
 
 
 def _scanned(

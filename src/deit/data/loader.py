@@ -115,6 +115,11 @@ class TrainLoader:
             )
         )
 
+    @property
+    def holds(self) -> Literal["views", "crops"]:
+        """What this loader gives, see `HostBatch`."""
+        return "views" if self._render.render == "host" else "crops"
+
     def batches(self, start_step: int, stop_step: int) -> Iterator[HostBatch]:
         """The batches of steps `start_step` to `stop_step - 1`, made ahead of their use.
 
@@ -191,7 +196,7 @@ class TrainLoader:
             positions=positions,
             epoch=pieces[0].epoch,
             step=step,
-            holds="views" if self._render.render == "host" else "crops",
+            holds=self.holds,
         )
 
 
@@ -288,7 +293,9 @@ class _RenderViews:
                 note(sample)
                 image = self.source.read(sample)
             crops.append(crop_view(image, plan, row, self.views, self.image_size))
-        views = crops if self.render == "device" else augment_crops(crops, plan, self.views)
+        views = crops
+        if self.render == "host":
+            views = augment_crops(crops, plan, self.views, range(len(crops)))
         for view, planes in zip(views, rows, strict=True):
             cv2.split(view, list(planes))
 

@@ -14,8 +14,6 @@ from deit.data.operations import Color, Interpolation, Operation
 Channel = UInt8[np.ndarray, "height width"]
 Tables = UInt8[np.ndarray, "channels 256"]
 
-cv2.setNumThreads(0)  # images are rendered side by side, in processes: threads would get in the way
-
 
 def apply_operation(
     image: Rgb,

@@ -19,6 +19,8 @@ from deit.data.plan import Crop, ViewConfig, ViewPlan, crop_box
 RENDERER = 2
 """Counts up when a change here makes other pixels of the same plan: stored labels name it."""
 
+cv2.setNumThreads(0)  # images are rendered side by side, in processes: threads would get in the way
+
 # glibc gives memory back to the system after every image, and gets it page by page for the next
 # one, until it has seen a larger block freed than it was asked for since. Here is one: the
 # arithmetic of shears and blends takes half the time after it. Elsewhere it does nothing.
@@ -42,12 +44,8 @@ def render_view(
         config: the settings of the plan; interpolation and fill are read here.
         image_size: side of the view, pixels.
     """
-    view = crop_view(image, plan, row, config, image_size)
-    if plan.flip[row]:
-        view = cv2.flip(view, 1)
-    for op, argument in zip(plan.ops[row].tolist(), plan.arguments[row].tolist(), strict=True):
-        view = apply_operation(view, op, argument, config.fill, config.interpolation)
-    return view
+    crop = crop_view(image, plan, row, config, image_size)
+    return augment_crops([crop], plan, config, [row])[0]
 
 
 def crop_view(
@@ -67,23 +65,29 @@ def crop_view(
 
 
 def augment_crops(
-    crops: Sequence[UInt8[np.ndarray, "size size 3"]], plan: ViewPlan, config: ViewConfig
+    crops: Sequence[UInt8[np.ndarray, "size size 3"]],
+    plan: ViewPlan,
+    config: ViewConfig,
+    rows: Sequence[int],
 ) -> list[UInt8[np.ndarray, "size size 3"]]:
-    """Flip and operations of all views of a plan: what `render_view` does to each.
+    """Flip and operations of some views of a plan.
 
     Operation by operation, because one that was just at work is a tenth faster: what it needs lies
     in the processor's cache.
 
     Args:
-        crops: from `crop_view`, one for each row of the plan.
+        crops: from `crop_view`, one for each row.
         plan, config: as in `render_view`.
+        rows: which views of the plan they are.
     """
-    pairs = zip(crops, plan.flip.tolist(), strict=True)
-    views = [cv2.flip(crop, 1) if mirrored else crop for crop, mirrored in pairs]
-    for ops, arguments in zip(plan.ops.T, plan.arguments.T, strict=True):
-        for row in np.argsort(ops, kind="stable").tolist():
-            views[row] = apply_operation(
-                views[row], int(ops[row]), float(arguments[row]), config.fill, config.interpolation
+    chosen = list(rows)
+    flips = plan.flip[chosen].tolist()
+    views = [cv2.flip(c, 1) if flip else c for c, flip in zip(crops, flips, strict=True)]
+    for ops, arguments in zip(plan.ops[chosen].T, plan.arguments[chosen].T, strict=True):
+        for place in np.argsort(ops, kind="stable").tolist():
+            op, argument = int(ops[place]), float(arguments[place])
+            views[place] = apply_operation(
+                views[place], op, argument, config.fill, config.interpolation
             )
     return views
 

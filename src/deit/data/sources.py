@@ -147,7 +147,7 @@ def open_evaluation(
     if rest is not None:
         return _validation(rest)
     assert alone is not None
-    return _limited(alone[0], max_pixels), alone[1]
+    return limited(alone[0], max_pixels), alone[1]
 
 
 def _validation(data: DataSet) -> tuple[Source, Sequence[str]]:
@@ -192,7 +192,7 @@ def _complete(
 ) -> DataSet:
     """Both splits of what was opened, and a check that there is something to measure on."""
     train, val, notes = opened
-    train, val = _limited(train, max_pixels), val and _limited(val, max_pixels)
+    train, val = limited(train, max_pixels), val and limited(val, max_pixels)
     if val is None:
         train, val = set_aside(train, one_in=10)
         notes.append(
@@ -216,7 +216,7 @@ def _complete(
     return DataSet(train, val, notes)
 
 
-def _limited(source: Source, max_pixels: int) -> Source:
+def limited(source: Source, max_pixels: int) -> Source:
     """The source with this limit; one whose images lie decoded in memory has none."""
     if isinstance(source, LimitedSource) and source.max_pixels != max_pixels:
         return replace(source, max_pixels=max_pixels)  # type: ignore[type-var]

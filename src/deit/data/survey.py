@@ -14,11 +14,10 @@ import numpy as np
 from jaxtyping import Int64, UInt8
 
 from deit.data.classes import ClassList
-from deit.data.dataset import Source, read_bytes
+from deit.data.dataset import Source, pixel_limit, read_bytes
 from deit.data.duplicates import content_hash, layout_hash, slope_hash
 from deit.data.findings import ImageRef
 from deit.data.images import BadImage, open_header
-from deit.data.limits import MAX_PIXELS
 from deit.data.threads import Progress, chunks_in_threads, ticker
 
 FORMATS = ("", "JPEG", "PNG", "GIF", "BMP", "TIFF", "WEBP", "PPM")
@@ -155,7 +154,7 @@ class _Examine:
 
     def __init__(self, source: Source) -> None:
         self._source = source
-        self._max_pixels: int = getattr(source, "max_pixels", MAX_PIXELS)
+        self._max_pixels = pixel_limit(source)
 
     def __call__(self, indices: Sequence[int]) -> tuple[np.ndarray, list[tuple[int, str]]]:
         rows, bad = np.zeros(len(indices), FACTS), []

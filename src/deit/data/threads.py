@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
+import cv2
 import numpy as np
 from jaxtyping import Int64
 
@@ -44,6 +45,7 @@ def chunks_in_threads(
 ) -> Iterator[Result]:
     """As `in_threads`, with one result for every few indices: millions need no object each."""
     chunks = [indices[start : start + _CHUNK].tolist() for start in range(0, len(indices), _CHUNK)]
+    cv2.setNumThreads(0)  # one thread for each image is enough
     pool = ThreadPoolExecutor(threads or _cores())
     try:
         for chunk, result in zip(chunks, pool.map(work, chunks), strict=True):

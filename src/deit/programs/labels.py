@@ -316,7 +316,7 @@ def epoch_length(recipe: Recipe, data: DataSet) -> int:
 def describe_arithmetic(device: torch.device) -> dict[str, Any]:
     """What a teacher's last bits depend on besides its weights."""
     environment = machine.describe_environment(device)
-    names = ("torch", "torchvision", "timm", "numpy", "pillow")
+    names = ("torch", "torchvision", "timm", "numpy", "pillow", "opencv-python-headless")
     versions = {name: environment["versions"][name] for name in names}
     return {"device": environment["device"], "versions": versions}
 

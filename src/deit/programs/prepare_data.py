@@ -18,14 +18,16 @@ from typing import Any
 
 import numpy as np
 import PIL
+import simplejpeg
 
 from deit import __version__
 from deit.data.check import leave_out
-from deit.data.dataset import DataSet, Source
+from deit.data.dataset import DataSet, Source, pixel_limit
 from deit.data.images import BadImage
 from deit.data.names import Names, printable, stable_hash
 from deit.data.prepared import BEGUN, DESCRIPTION, FORMAT, SPLITS, shards_of, write_list
 from deit.data.shrinking import ShrinkConfig, shrink_image
+from deit.data.threads import ticker
 from deit.distributed import available_cores
 from deit.errors import RunError, UserError
 from deit.programs.prepare import fingerprint
@@ -94,7 +96,7 @@ def prepare_data(
         missing = _missing_shards(path, data)
         todo = sum(stop - start for _, start, stop in missing.values())
         _check_room(path, data, todo, config)
-        tick = _ticker(progress, todo)
+        tick = ticker(progress, todo)
         began = time.perf_counter()
         try:
             with Threads(threads or available_cores()) as pool:
@@ -125,8 +127,15 @@ def prepare_data(
 
 def _settings(data: DataSet, source: str, config: ShrinkConfig) -> dict[str, Any]:
     """What decides the bytes of a store."""
-    versions = {"deit": __version__, "pillow": PIL.__version__}
-    return {"source": source, **asdict(config), **versions, "data": fingerprint(data)}
+    return {
+        "source": source,
+        **asdict(config),
+        "max_pixels": pixel_limit(data.train),
+        "deit": __version__,
+        "pillow": PIL.__version__,
+        "simplejpeg": simplejpeg.__version__,
+        "data": fingerprint(data),
+    }
 
 
 @contextlib.contextmanager
@@ -267,15 +276,3 @@ def _tidy(path: Path) -> None:
     for leaving in [*path.glob(".*.json"), *path.glob(".*.part"), *path.glob(".*.tmp")]:
         leaving.unlink()
     (path / BEGUN).unlink()
-
-
-def _ticker(progress: Progress | None, total: int) -> Callable[[int], None]:
-    done = 0
-
-    def tick(more: int) -> None:
-        nonlocal done
-        done += more
-        if progress is not None:
-            progress(done, total)
-
-    return tick

@@ -24,6 +24,7 @@ from deit.recipes.recipe import Recipe
 from deit.report.gallery import embed_picture, heaviest_targets
 from deit.report.preview_page import Card, Shown, write_preview_page
 from deit.report.sheet import image_sheet
+from deit.run.machine import resolve_device, resolve_render
 
 _CPU = torch.device("cpu")
 
@@ -68,7 +69,11 @@ def draw_views(
     recipe = dataclasses.replace(
         recipe,
         model=dataclasses.replace(recipe.model, num_classes=len(data.classes)),
-        run=dataclasses.replace(recipe.run, workers=0),
+        run=dataclasses.replace(
+            recipe.run,
+            workers=0,
+            render=resolve_render(recipe.run.render, resolve_device(recipe.run.device)),
+        ),
     )
     wanted = None if label is None else data.classes.index(label)
     loader = build_loader(recipe, data, _CPU)
@@ -166,6 +171,7 @@ def _draw_group(
         positions=torch.from_numpy(positions),
         epoch=epoch,
         step=0,
+        holds=loader.holds,
     )
     batch = finish_views(recipe, host, _CPU)
     pixels = to_pixels(batch.images, model_preprocess(recipe))

@@ -14,7 +14,10 @@ from deit.errors import UserError
 Precision = Literal["auto", "float32", "bfloat16"]
 Render = Literal["auto", "host", "device"]
 
-_REPORTED = ("deit", "torch", "torchvision", "timm", "numpy", "scipy", "pillow", "safetensors")
+_REPORTED = (
+    *("deit", "torch", "torchvision", "timm", "numpy", "scipy", "safetensors"),
+    *("pillow", "opencv-python-headless", "simplejpeg"),
+)
 
 
 def resolve_device(name: str) -> torch.device:
