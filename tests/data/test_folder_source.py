@@ -298,3 +298,21 @@ def test_for_measuring_a_validation_split_may_stand_alone(tmp_path: Path) -> Non
     assert open_evaluation_folder(tmp_path / "z") is None
     with pytest.raises(UserError, match="no folder"):
         open_evaluation_folder(tmp_path / "w")
+
+
+def test_one_class_with_several_inner_folders_is_enough_to_be_noted(tmp_path: Path) -> None:
+    """All images in inner folders: the upper ones are hardly the classes that are meant."""
+    inner = ("things/china", "things/flower", "other/noise")
+    root = write(tmp_path, *(f"train/{name}/{n}.png" for name in inner for n in range(2)))
+    assert any("write a manifest" in note for note in open_folder(root)[2])
+    write(tmp_path, "train/other/own.png")
+    assert not any("write a manifest" in note for note in open_folder(root)[2])
+
+
+@pytest.mark.parametrize("name", ["vaildation", "Eval"])
+def test_a_misspelled_validation_split_is_pointed_out(name: str, tmp_path: Path) -> None:
+    """A tenth is set aside in its place; without a word that would be noticed late."""
+    root = write(tmp_path, "train/a/1.png", "train/b/1.png", f"{name}/a/1.png", "notes/1.txt")
+    notes = open_folder(root)[2]
+    assert f"{root}: if {name} holds the validation images, call it val" in notes
+    assert not any("if notes holds" in note for note in notes)

@@ -9,6 +9,7 @@ Other than there, hidden files are passed over, a folder that contains itself th
 and what is left out is counted.
 """
 
+import difflib
 from collections import Counter
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -19,7 +20,7 @@ import numpy as np
 from jaxtyping import Int64
 
 from deit.data.classes import ClassList, listed
-from deit.data.names import Names
+from deit.data.names import Names, printable
 from deit.errors import UserError
 
 TRAIN = "train"
@@ -116,6 +117,13 @@ def open_tree(tree: Tree) -> tuple[Listing, Listing | None, list[str]]:
     if unused:
         notes.append(f"{tree.place('')}: folders that are not used: {listed(unused)}")
     if not splits:
+        meant = [name for name in unused if _is_like_validation(name)]
+        notes += [
+            f"{tree.place('')}: if {printable(name)} holds the validation images, call it "
+            f"{VALIDATION[0]}"
+            for name in meant
+        ]
+    if not splits:
         return train, None, notes
     val, val_notes = scan_tree(tree, splits[0])
     return train, _mapped(val, train.classes, splits[0]), notes + val_notes
@@ -163,10 +171,10 @@ def scan_tree(tree: Tree, split: str) -> tuple[Listing, list[str]]:
         ClassList(tuple(class_names)),
     )
     notes = found.notes(tree.place(split))
-    if len(found.nested) == len(class_names):
+    if found.nested and len(found.deep) == len(class_names):
         notes.append(
             f"{tree.place(split)}: no class folder holds images itself, only folders of images: "
-            f"{listed(found.nested)}. All images below a class folder are of its class; where the "
+            f"{listed(found.deep)}. All images below a class folder are of its class; where the "
             "inner folders are the classes, move them up, or write a manifest"
         )
     return listing, notes
@@ -232,6 +240,17 @@ def has_training_split(tree: Tree) -> bool:
     return len(there) == 1 or bool(validation_splits(tree)) or bool(folders(tree, TRAIN))
 
 
+def _is_like_validation(name: str) -> bool:
+    """Whether a folder beside ``train/`` may be meant as its validation split.
+
+    >>> _is_like_validation("vaildation"), _is_like_validation("Eval"), _is_like_validation("cats")
+    (True, True, False)
+    """
+    return name.lower() in _LIKE_SPLITS or bool(
+        difflib.get_close_matches(name.lower(), VALIDATION, cutoff=0.8)
+    )
+
+
 def is_hidden(name: str) -> bool:
     """Whether a file or folder is passed over: hidden ones, and the leavings of macOS archives."""
     return name.startswith(".") or name == "__MACOSX"
@@ -249,14 +268,19 @@ class _Found:
     strays: list[str] = field(default_factory=list)
     endings: Counter[str] = field(default_factory=Counter)
     loops: list[str] = field(default_factory=list)
+    deep: list[str] = field(default_factory=list)
+    """Class folders with images in inner folders only."""
     nested: list[str] = field(default_factory=list)
+    """Those of them with several inner folders."""
 
     def add(self, folder: str, below: Below) -> None:
         self.endings.update(below.endings)
         self.loops.extend(below.loops)
         holders = {name.rpartition("/")[0] for name in (*below.names[:1], *below.names[-1:])}
-        if folder not in holders and len(holders) > 1:  # a folder's own images come first
-            self.nested.append(folder)
+        if holders and folder not in holders:  # a folder's own images come first
+            self.deep.append(folder)
+            if len(holders) > 1:
+                self.nested.append(folder)
 
     def notes(self, where: str) -> list[str]:
         notes = []
