@@ -36,6 +36,9 @@ CASES = {"single": 1, "repeat3": 3}
 
 Cores = Literal["one", "all", "both"]
 
+COMPARED = 384
+"""Views of each side that are compared before anything is timed."""
+
 EPOCHS = 4
 """Epochs of a round on all cores, so that starting the workers weighs little."""
 
@@ -144,7 +147,7 @@ def time_data(
         sides |= {peer: PEERS[peer](folder, batch_size) for peer in peers}
         environment = _describe(peers, data, images, batch_size, rounds, cores)
         monitor.say("comparing the sides' views")
-        outputs = compare_views(sides)
+        outputs = compare_views(sides, COMPARED)
         timings: dict[str, dict[str, Timing]] = {}
         everything = available_cores()
         for case, workers in _settings(cores, everything):
@@ -188,7 +191,7 @@ def our_batches(folder: Path, batch_size: int, render: Literal["host", "device"]
     return batches
 
 
-def compare_views(sides: Mapping[str, Batches], views: int = 384) -> dict[str, tuple[float, float]]:
+def compare_views(sides: Mapping[str, Batches], views: int) -> dict[str, tuple[float, float]]:
     """Mean and standard deviation of the pixels of some views of each side, 0 to 255.
 
     Raises:
