@@ -249,7 +249,7 @@ def test_folders_that_hold_something_else_are_refused(photos: Path, tmp_path: Pa
     assert content(tmp_path / "store") == before
 
 
-@pytest.mark.parametrize("change", ["size", "images"])
+@pytest.mark.parametrize("change", ["size", "images", "limit"])
 def test_another_preparation_is_not_gone_on_with(
     change: str, photos: Path, tmp_path: Path, monkeypatch
 ) -> None:
@@ -260,6 +260,10 @@ def test_another_preparation_is_not_gone_on_with(
     if change == "size":
         said = refused(photos, tmp_path / "store", ShrinkConfig(size=20))
         assert "size was 24, is 20" in said
+    elif change == "limit":
+        data = open_data(str(photos), max_pixels=99_999)
+        with pytest.raises(UserError, match="max_pixels was 67108864, is 99999"):
+            prepare_data(data, str(photos), tmp_path / "store", SMALL)
     else:
         shutil.copy(photos / "train/cat/1.jpg", photos / "train/cat/new.jpg")
         assert "other images" in refused(photos, tmp_path / "store")
