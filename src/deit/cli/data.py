@@ -101,7 +101,7 @@ def check(options: Check) -> int:
     if not 0 <= options.near <= MAX_NEAR:
         raise UserError(f"--near {options.near}", f"0 to {MAX_NEAR} bits", "correct the number")
     check_least("--show", options.show, 0)
-    check_writable(options.json)
+    check_writable(json=options.json)
     check_max_pixels("--max-pixels", options.max_pixels)
     from rich.console import Console
 
@@ -129,7 +129,7 @@ def check(options: Check) -> int:
 def stats(options: Stats) -> int:
     """`deit data stats`."""
     check_least("--sample", options.sample, 0)
-    check_writable(options.json, options.html)
+    check_writable(json=options.json, html=options.html)
     check_max_pixels("--max-pixels", options.max_pixels)
     from rich.console import Console
 

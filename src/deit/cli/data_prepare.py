@@ -50,7 +50,7 @@ class Prepare:
 def prepare(options: Prepare) -> int:
     """`deit data prepare`."""
     check_least("--threads", options.threads, 0)
-    check_writable(options.json)
+    check_writable(json=options.json)
     check_max_pixels("--max-pixels", options.max_pixels)
     from deit.cli.recipes import find_recipe
     from deit.data.shrinking import ShrinkConfig
