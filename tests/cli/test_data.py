@@ -1,6 +1,7 @@
 """`deit data check | stats | preview`, as a user types them."""
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -148,6 +149,20 @@ def test_preview_overwrites_nothing_unless_told_so(tmp_path, capsys):
     assert "exists already" in capsys.readouterr().err
     assert draw(out, "--force") == 0
     assert out.read_bytes() != b"mine"
+
+
+def test_preview_of_a_broken_image_names_it_and_the_way_on(photos, tmp_path, capsys):
+    """Exit code 2, after the notes on the data."""
+    for path in (photos / "train/cat").iterdir():
+        path.write_bytes(b"no image")
+    shutil.rmtree(photos / "val")
+    out = tmp_path / "preview.png"
+    assert main(["data", "preview", str(photos), "--out", str(out), "--count", "24"]) == 2
+    told = capsys.readouterr()
+    assert "train/cat/" in told.err
+    assert f"`deit data check {photos}`" in told.err
+    assert "has no validation split" in told.out
+    assert not out.exists()
 
 
 def test_preview_of_one_class_as_a_page(tmp_path):

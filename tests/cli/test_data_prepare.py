@@ -5,7 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from deit.cli import data_prepare
 from deit.cli.main import main
+from deit.programs import prepare_data, prepared_shards
 from photo_folder import write_photos
 
 
@@ -30,6 +32,7 @@ def test_a_prepared_store_is_data_for_the_other_verbs(photos, tmp_path, capsys):
     said = capsys.readouterr().out
     assert "store: 22 images in" in said
     assert "22 of them made now at" in said
+    assert "saves nothing" not in said
     assert "of 255 grey levels in training and" in said
     figures = json.loads(report.read_text())
     assert (figures["images"], figures["bad"]) == (22, [])
@@ -47,7 +50,36 @@ def test_a_store_smaller_than_the_views_is_warned_of(photos, tmp_path, capsys):
 def test_images_that_are_left_out_are_named(photos, tmp_path, capsys):
     (photos / "val/dog/1.jpg").write_bytes(b"")
     assert run("prepare", photos, "--out", tmp_path / "store", "--recipe", "digits") == 0
-    assert "left out: val/dog/1.jpg: an empty file" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "left out: val/dog/1.jpg: an empty file" in said
+    assert "store: 21 images in" in said
+    assert "21 of them made now at" in said
+
+
+def test_a_store_without_any_smaller_image_is_told_of(photos, tmp_path, capsys):
+    """The photos have sides of 40 to 64 pixels."""
+    words = ("--out", tmp_path / "store", "--size", 64, "--recipe", "digits")
+    assert run("prepare", photos, *words) == 0
+    assert "no image is larger than --size 64: the store saves nothing" in capsys.readouterr().out
+
+
+def test_an_interruption_says_how_to_go_on(photos, tmp_path, capsys, monkeypatch):
+    """In the middle of the second shard: the first is kept, and the same command ends the work."""
+    monkeypatch.setattr(prepare_data, "IMAGES_PER_SHARD", 8)
+    monkeypatch.setattr(prepared_shards, "_CHUNK", 4)
+    words = ("prepare", photos, "--out", tmp_path / "store", "--recipe", "digits", "--threads", 1)
+
+    def interrupt(done: int, total: int) -> None:
+        if done == 12:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(data_prepare, "count_on_terminal", lambda what: interrupt)
+        assert run(*words) == 75
+    assert "go on with the same command again" in capsys.readouterr().out
+    assert run(*words) == 0
+    assert "22 images in" in (said := capsys.readouterr().out)
+    assert "14 of them made now at" in said
 
 
 @pytest.mark.parametrize(

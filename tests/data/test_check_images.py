@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from deit.data.check import check_images, leave_out
+from deit.data.check import advise, check_images, leave_out
 from deit.data.classes import ClassList
 from deit.data.dataset import DataSet
 from deit.data.images import BadImage
@@ -120,3 +120,14 @@ def test_an_interruption_ends_the_check() -> None:
     assert reads < 500
     time.sleep(0.01)
     assert slow.reads == reads
+
+
+def test_images_above_the_limit_are_no_broken_ones(damaged: DataSet, tmp_path: Path) -> None:
+    """8 x 6 pixels are more than 40: what helps is another limit, and mending helps the others."""
+    data = open_data(str(write_tree(tmp_path / "small")), max_pixels=40)
+    assert advise(check_images(data), "mend").startswith("raise the limit, data.max_pixels")
+    assert advise(check_images(damaged), "mend") == "mend"
+    both = advise([*check_images(data, how="header"), *check_images(damaged)], "mend")
+    assert both.startswith("mend; for the 28 above the limit: raise the limit, data.max_pixels")
+    with pytest.raises(UserError, match=r"no usable image is left(.|\n)*data\.max_pixels"):
+        leave_out(data, check_images(data))

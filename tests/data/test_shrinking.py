@@ -55,7 +55,7 @@ def test_small_files_are_kept_byte_for_byte(tmp_path: Path) -> None:
     Image.fromarray(noise(30, 20)).save(tmp_path / "train/cat/0.jpg", exif=turned)
     source = open_data(str(tmp_path)).train
     index = list(source.names).index("train/cat/0.jpg")
-    data, ending, num_bytes = shrink_image(source, index, ShrinkConfig(size=64))
+    data, ending, num_bytes, _ = shrink_image(source, index, ShrinkConfig(size=64))
     assert data == (tmp_path / "train/cat/0.jpg").read_bytes()
     assert (ending, num_bytes) == (".jpg", len(data))
 
@@ -63,7 +63,7 @@ def test_small_files_are_kept_byte_for_byte(tmp_path: Path) -> None:
 def test_small_images_without_a_file_keep_every_pixel() -> None:
     """As PNG, whatever the format of those that are resized."""
     source = ArraySource(noise(8, 8)[None], np.zeros(1, dtype=np.int64), ClassList(("a",)), ["0"])
-    data, ending, num_bytes = shrink_image(source, 0, ShrinkConfig(encoding="jpeg"))
+    data, ending, num_bytes, _ = shrink_image(source, 0, ShrinkConfig(encoding="jpeg"))
     assert (decode_image(data, "0") == source.read(0)).all()
     assert (ending, num_bytes) == (".png", None)
 

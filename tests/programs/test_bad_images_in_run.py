@@ -110,3 +110,13 @@ def test_what_is_left_out_is_reported(recipe: Recipe, photos: Path, tmp_path: Pa
     assert [bad["name"] for bad in result["bad_images"]] == ["train/cat/07.png"]
     assert "1 images that cannot be used are left out: train/cat/07.png" in result["notes"][-1]
     assert "train/cat/07.png" in (path / "data.json").read_text()
+
+
+def test_images_above_the_limit_are_refused_with_the_limit_to_raise(
+    recipe: Recipe, tmp_path: Path
+) -> None:
+    """Nothing is to be mended."""
+    with pytest.raises(UserError) as refused:
+        train(override(recipe, {"data.max_pixels": 10}), tmp_path / "run")
+    assert refused.value.todo.startswith("raise the limit, data.max_pixels")
+    assert refused.value.todo.endswith("--data.bad_images leave-out")

@@ -11,10 +11,12 @@ import pytest
 from PIL import Image, ImageEnhance
 
 from deit.data.findings import KINDS
+from deit.data.shrinking import ShrinkConfig
 from deit.data.sources import open_data
 from deit.data.survey import survey
 from deit.errors import UserError
 from deit.programs.check_data import Checked, check_data
+from deit.programs.prepare_data import prepare_data
 
 TRAIN, VAL = 12, 4
 
@@ -354,3 +356,27 @@ def test_an_image_costs_51_bytes(data: Path) -> None:
     surveyed = survey(open_data(str(data)).splits())
     assert surveyed.facts.nbytes == 51 * 3 * (TRAIN + VAL)
     assert surveyed.facts["layout"].all()
+
+
+def test_endings_in_a_prepared_store_are_those_of_the_originals(tmp_path: Path) -> None:
+    """PNG files that became JPEG keep their names; of a folder that would be a finding."""
+    for split, count in (("train", 3), ("val", 1)):
+        for number in range(2 * count):
+            path = tmp_path / "photos" / split / ("cat", "dog")[number % 2] / f"{number}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            picture(100 * count + number, 48).save(path)
+    photos = str(tmp_path / "photos")
+    prepare_data(open_data(photos), photos, tmp_path / "store", ShrinkConfig(size=32))
+    checked = check_data(str(tmp_path / "store"))
+    assert sum(checked.images.values()) == 8
+    assert "wrong-suffix" not in [finding.kind for finding in checked.findings]
+
+
+@pytest.mark.parametrize("name", ["preparing.json", "dataset_dict.json"])
+def test_a_store_that_cannot_be_opened_is_refused_once(name: str, tmp_path: Path) -> None:
+    """Interrupted, or damaged: it is no folder without class folders."""
+    (tmp_path / name).write_text("{}")
+    (checked,) = check_data(str(tmp_path)).findings
+    (item,) = checked.items
+    assert checked.kind == "refused"
+    assert "class folders" not in item.values["given"]

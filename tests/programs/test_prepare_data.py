@@ -191,6 +191,7 @@ def test_bad_images_are_left_out_by_name(photos: Path, tmp_path: Path) -> None:
     (photos / "val/dog/1.jpg").write_bytes(b"")
     result = prepare(photos, tmp_path / "store")
     assert [bad.name for bad in result.bad] == ["train/cat/3.jpg", "val/dog/1.jpg"]
+    assert (result.images, result.made, result.smaller) == (20, 20, 20)
     store = open_data(str(tmp_path / "store"))
     original = open_data(str(photos))
     kept = [name for name in original.train.names if name != "train/cat/3.jpg"]
@@ -221,6 +222,25 @@ def test_the_description_says_what_was_done(photos: Path, tmp_path: Path) -> Non
     assert (described["size"], described["encoding"], described["quality"]) == (24, "jpeg", 95)
     assert described["difference"] == {"training": 1.5}
     assert result.images == result.made == 22
+
+
+def test_shards_are_in_the_order_of_their_numbers(tmp_path: Path) -> None:
+    """Of three digits or more."""
+    names = ["train-009.tar", "train-100.tar", "train-101.tar", "train-999.tar", "train-1000.tar"]
+    for name in (*names, "val-000.tar"):
+        (tmp_path / name).touch()
+    assert [path.name for path in prepared_module.shards_of(tmp_path, "train")] == names
+
+
+def test_a_preparation_with_other_shards_is_not_gone_on_with(
+    photos: Path, tmp_path: Path, monkeypatch
+) -> None:
+    """Its images would be there twice."""
+    monkeypatch.setattr(program, "_tidy", lambda path: (_ for _ in ()).throw(SystemExit))
+    with pytest.raises(SystemExit):
+        prepare(photos, tmp_path / "store")
+    monkeypatch.setattr(program, "IMAGES_PER_SHARD", 5)
+    assert "images_per_shard was 4, is 5" in refused(photos, tmp_path / "store")
 
 
 def test_progress_counts_every_image(photos: Path, tmp_path: Path) -> None:

@@ -7,7 +7,9 @@ import numpy as np
 from PIL import Image
 from sklearn.datasets import load_sample_image
 
-from deit.data.names import stable_hash
+from deit.data.huggingface_sets import is_saved_set
+from deit.data.names import printable, stable_hash
+from deit.data.prepared import is_prepared
 from deit.errors import UserError
 from deit.randomness import Stream, uniform
 
@@ -16,6 +18,9 @@ QUALITY = 95
 """Of the JPEGs: gives 0.4 bytes a pixel, where ImageNet's have 0.6."""
 
 CLASSES = ("china", "flower")
+
+_NAMED = ("torchvision:", "hf:")
+_PLAIN = "a folder with JPEG files in it or below it"
 
 
 def write_photographs(folder: Path, count: int) -> None:
@@ -45,6 +50,19 @@ def write_photographs(folder: Path, count: int) -> None:
             cut.save(path, quality=QUALITY)
 
 
+def _check_plain(data: str) -> None:
+    """Raise for what is no folder, or one whose images lie in other files."""
+    folder = Path(data).expanduser()
+    if not folder.exists() and data != "digits" and not data.startswith(_NAMED):
+        raise UserError(f"no folder {printable(data)}", _PLAIN, "correct the name, or leave it out")
+    if not folder.is_dir() or is_prepared(data) or is_saved_set(data):
+        raise UserError(
+            f"{printable(data)} is no plain folder of JPEG files: files are what is timed",
+            _PLAIN,
+            "name the folder that the JPEG files lie in, or leave it out",
+        )
+
+
 def link_images(data: str, folder: Path, count: int) -> None:
     """A folder of class folders with links to some of the JPEGs in another one.
 
@@ -56,8 +74,9 @@ def link_images(data: str, folder: Path, count: int) -> None:
         count: how many images.
 
     Raises:
-        UserError: where there are fewer.
+        UserError: where there are fewer, or no such folder.
     """
+    _check_plain(data)
     top = Path(data).expanduser().resolve()
     found = sorted(path for path in top.rglob("*") if path.suffix.lower() in (".jpg", ".jpeg"))
     if len(found) < count:

@@ -49,7 +49,7 @@ def audit(arguments: Sequence[str]) -> int:
     """`deit audit`."""
     options = parse(AuditOptions, arguments, verb="audit")
     check_least("--top", options.top, 1)
-    check_writable(options.csv, options.json)
+    check_writable(options.csv, json=options.json)
     out = (
         options.out or Path("audits") / f"{_stem(options.labels)}-{time.strftime('%Y%m%d-%H%M%S')}"
     )

@@ -99,7 +99,7 @@ def distill(arguments: Sequence[str]) -> int:
     check_least("--rounds", options.rounds, 1)
     if options.threads is not None:
         check_least("--threads", options.threads, 1)
-    check_writable(options.json)
+    check_writable(json=options.json)
     from rich.console import Console
 
     from deit.benchmarking.distill import time_distillation
@@ -136,8 +136,7 @@ def data(arguments: Sequence[str]) -> int:
             )
     for option in ("images", "batch_size", "rounds"):
         check_least(f"--{option.replace('_', '-')}", getattr(options, option), 1)
-    check_writable(options.json)
-    check_writable(options.plot)
+    check_writable(json=options.json, plot=options.plot)
     if options.plot and options.plot.suffix not in (".svg", ".png"):
         raise UserError(f"--plot {options.plot}", "a name that ends in .svg or .png", "change it")
     from rich.console import Console

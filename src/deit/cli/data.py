@@ -1,5 +1,6 @@
 """`deit data check | stats | preview | prepare DATA`."""
 
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -101,7 +102,7 @@ def check(options: Check) -> int:
     if not 0 <= options.near <= MAX_NEAR:
         raise UserError(f"--near {options.near}", f"0 to {MAX_NEAR} bits", "correct the number")
     check_least("--show", options.show, 0)
-    check_writable(options.json)
+    check_writable(json=options.json)
     check_max_pixels("--max-pixels", options.max_pixels)
     from rich.console import Console
 
@@ -129,7 +130,7 @@ def check(options: Check) -> int:
 def stats(options: Stats) -> int:
     """`deit data stats`."""
     check_least("--sample", options.sample, 0)
-    check_writable(options.json, options.html)
+    check_writable(json=options.json, html=options.html)
     check_max_pixels("--max-pixels", options.max_pixels)
     from rich.console import Console
 
@@ -165,15 +166,27 @@ def preview(options: Preview) -> int:
         raise UserError(f"--out {options.out}", f"a name that ends in {endings}", "change the name")
     check_new_file("--out", options.out, options.force)
     from deit.cli.recipes import find_recipe
+    from deit.data.images import BadImage
+    from deit.data.names import printable
     from deit.data.sources import open_data
     from deit.programs.preview import draw_sheet, draw_views, write_preview
 
     recipe = find_recipe(options.recipe, options.data)
     opened = open_data(options.data, max_pixels=recipe.data.max_pixels)
-    views = draw_views(recipe, opened, options.count, options.epoch, options.only)
-    if suffix in _PAGES:
-        write_preview(options.out, recipe, opened, views, options.data)
-    else:
-        draw_sheet(views).save(options.out)
+    for note in opened.notes:
+        print(note)  # noqa: T201
+    try:
+        views = draw_views(recipe, opened, options.count, options.epoch, options.only)
+        if suffix in _PAGES:
+            write_preview(options.out, recipe, opened, views, options.data)
+        else:
+            draw_sheet(views).save(options.out)
+    except BadImage as bad:
+        raise UserError(
+            f"{bad}",
+            "images that can be decoded",
+            "mend or remove it; all that cannot be used are listed by `deit data check "
+            f"{printable(shlex.quote(options.data))}`",
+        ) from bad
     print(options.out)  # noqa: T201
     return 0

@@ -22,7 +22,8 @@ class Prepare:
     """Make the images of a data set smaller once and write them as tar shards: a new DATA, for slow
     disks and processors, with the same names, classes, order and splits.
 
-    A command that was interrupted goes on when it is given again.
+    A command that was interrupted goes on when it is given again: whole shards, of 2,048 images,
+    are kept.
     """
 
     data: Annotated[tyro.conf.Positional[str], metavar("DATA")]
@@ -50,7 +51,7 @@ class Prepare:
 def prepare(options: Prepare) -> int:
     """`deit data prepare`."""
     check_least("--threads", options.threads, 0)
-    check_writable(options.json)
+    check_writable(json=options.json)
     check_max_pixels("--max-pixels", options.max_pixels)
     from deit.cli.recipes import find_recipe
     from deit.data.shrinking import ShrinkConfig
@@ -64,16 +65,20 @@ def prepare(options: Prepare) -> int:
     for note in data.notes:
         print(note)  # noqa: T201
     recipe = find_recipe(options.recipe, options.data)
-    prepared = prepare_data(
-        data,
-        options.data,
-        options.out,
-        config,
-        threads=options.threads or None,
-        difference=lambda: compare_views(recipe, data, config),
-        progress=count_on_terminal("preparing"),
-    )
-    _print_result(prepared)
+    try:
+        prepared = prepare_data(
+            data,
+            options.data,
+            options.out,
+            config,
+            threads=options.threads or None,
+            difference=lambda: compare_views(recipe, data, config),
+            progress=count_on_terminal("preparing"),
+        )
+    except KeyboardInterrupt:
+        print("interrupted: whole shards are kept; go on with the same command again")  # noqa: T201
+        return 75
+    _print_result(prepared, options.size)
     _print_difference(prepared, options.size)
     if options.json:
         figures = dataclasses.asdict(prepared) | {"path": str(prepared.path)}
@@ -82,7 +87,7 @@ def prepare(options: Prepare) -> int:
     return 0
 
 
-def _print_result(prepared: "Prepared") -> None:
+def _print_result(prepared: "Prepared", size: int) -> None:
     for bad in prepared.bad[:_MOST_NAMED]:
         print(f"left out: {bad}")  # noqa: T201
     if len(prepared.bad) > _MOST_NAMED:
@@ -94,6 +99,8 @@ def _print_result(prepared: "Prepared") -> None:
         f"{prepared.path}: {prepared.images:,} images in {after / 1e6:,.1f} MB{was}, "
         f"{prepared.made:,} of them made now at {speed:,.0f} a second"
     )
+    if not prepared.smaller:
+        print(f"no image is larger than --size {size}: the store saves nothing")  # noqa: T201
 
 
 def _print_difference(prepared: "Prepared", size: int) -> None:

@@ -56,7 +56,7 @@ def run_demo(arguments: Sequence[str]) -> int:
 
     out = options.out or free_folder(Path("runs/demo"))
     check_new(out)
-    check_writable(options.json)
+    check_writable(json=options.json)
     student, _ = demo_recipes(options.data)
     if options.recipe is not None:
         chosen = find_recipe(options.recipe, options.data)

@@ -35,7 +35,7 @@ class Doctor:
 def doctor(arguments: Sequence[str]) -> int:
     """`deit doctor`."""
     options = parse(Doctor, arguments, verb="doctor")
-    check_writable(options.json)
+    check_writable(json=options.json)
     findings = examine()
     width = max(map(len, findings))
     for name, value in findings.items():

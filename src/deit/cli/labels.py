@@ -68,7 +68,7 @@ def label(arguments: Sequence[str]) -> int:
     options = parse(Label, words, verb="label", epilog=recipe_fields)
     check_least("--processes", options.processes, 1)
     check_least("--top-k", options.top_k or 0, 0)
-    check_writable(options.json)
+    check_writable(json=options.json)
     recipe = _recipe(options, overrides)
     from rich.console import Console
 
@@ -99,7 +99,7 @@ def verify(arguments: Sequence[str]) -> int:
     """`deit label verify`."""
     options = parse(Verify, arguments, verb="label verify")
     check_least("--views", options.views, 1)
-    check_writable(options.json)
+    check_writable(json=options.json)
     from rich.console import Console
 
     from deit.programs.verify import verify_labels

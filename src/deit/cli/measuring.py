@@ -65,7 +65,7 @@ def evaluate(arguments: Sequence[str]) -> int:
     check_least("--batch-size", options.batch_size, 1)
     check_least("--workers", options.workers, 0)
     check_max_pixels("--max-pixels", options.max_pixels)
-    check_writable(options.json, options.predictions)
+    check_writable(options.predictions, json=options.json)
     from rich.console import Console
 
     from deit import artifacts

@@ -1,5 +1,6 @@
 """What verbs put out: tables for the terminal, files where they may be written."""
 
+import codecs
 import sys
 import time
 from collections.abc import Callable
@@ -13,6 +14,9 @@ from deit.errors import UserError
 if TYPE_CHECKING:
     from deit.report.comparison import Comparison
 
+_PNG = b"\x89PNG\r\n"
+_SVG = (b"<?xml", b"<svg", b"<!--", b"<!DOCTYPE svg")
+_JSON_LINES = (".jsonl", ".ndjson")
 _WEIGHTS = {"raw": "weights", "ema": "average of weights", "": ""}
 
 
@@ -38,17 +42,56 @@ def accuracy_table(evaluations: dict[str, Any]) -> Table:
     return table
 
 
-def check_writable(*paths: Path | None) -> None:
-    """Refuse output files that could not be written, before any work.
+def check_writable(
+    *paths: Path | None,
+    json: Path | None = None,
+    html: Path | None = None,
+    plot: Path | None = None,
+) -> None:
+    """Refuse output files that could not be written or would destroy another, before any work.
+
+    Args:
+        paths: files of any kind.
+        json, html, plot: files of the options ``--json``, ``--html`` and ``--plot``; an existing
+            one is replaced if it is of that kind, judging by its beginning.
 
     Raises:
-        UserError: names the first one whose folder does not exist, or that is a folder.
+        UserError: names the first one whose folder does not exist, that is a folder, or that holds
+            something else.
     """
-    for path in paths:
+    options = {"--json": json, "--html": html, "--plot": plot}
+    for path in (*paths, *options.values()):
         if path is not None and (path.is_dir() or not path.parent.is_dir()):
             raise UserError(
                 f"{path} cannot be written", "a file in an existing folder", "choose another path"
             )
+    for option, path in options.items():
+        if path is not None and path.is_file() and not _is_replaceable(option, path):
+            raise UserError(
+                f"{option} {path} is there already, and is no earlier file of this option",
+                "a new file, or one that was written by an earlier command",
+                "choose another name",
+            )
+
+
+def _is_replaceable(option: str, path: Path) -> bool:
+    """Whether a file is empty, or begins as those of the option do.
+
+    JSON lines begin as JSON does and are what manifests are written in: no command writes them.
+    """
+    try:
+        with path.open("rb") as file:
+            start = file.read(4096)
+    except OSError:
+        return False
+    words = start.removeprefix(codecs.BOM_UTF8).lstrip()
+    if not start:
+        return True
+    if option == "--json":
+        return path.suffix.lower() not in _JSON_LINES and words.startswith((b"{", b"["))
+    if option == "--html":
+        return words.startswith(b"<")
+    return start.startswith(_PNG) if path.suffix.lower() == ".png" else words.startswith(_SVG)
 
 
 def check_new_file(option: str, path: Path, force: bool) -> None:

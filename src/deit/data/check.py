@@ -16,6 +16,7 @@ from jaxtyping import Int64
 from deit.data.classes import listed
 from deit.data.dataset import DataSet, Selection, Source, count_images, read_size
 from deit.data.images import BadImage
+from deit.data.limits import OVER_LIMIT
 from deit.data.threads import Progress, in_threads, ticker
 from deit.errors import UserError
 
@@ -71,11 +72,24 @@ def leave_out(dataset: DataSet, bad: Sequence[BadImage]) -> DataSet:
         raise UserError(
             f"no usable image is left for {listed(bare) if bare else 'validation'}",
             "one training image or more for every class, and validation images",
-            "mend or add images; `deit data check` names the bad ones",
+            f"{advise(bad, 'mend or add images')}; `deit data check` names the bad ones",
         )
     gone = len(dataset.train) + len(dataset.val) - len(train) - len(val)
     note = f"{gone} images that cannot be used are left out: {listed(map(str, bad))}"
     return replace(dataset, train=train, val=val, notes=[*dataset.notes, note])
+
+
+def advise(bad: Sequence[BadImage], mend: str) -> str:
+    """What to do about bad images: ``mend``, and where a limit excludes them, raise that.
+
+    >>> advise([BadImage("a.jpg", "90 x 90 pixels are more than 8,000")], "mend them")
+    'raise the limit, data.max_pixels (--max-pixels in `deit data`), or make images smaller'
+    """
+    over = sum(OVER_LIMIT in problem.reason for problem in bad)
+    limit = "raise the limit, data.max_pixels (--max-pixels in `deit data`), or make images smaller"
+    if over == 0:
+        return mend
+    return limit if over == len(bad) else f"{mend}; for the {over} above the limit: {limit}"
 
 
 def _decode_problem(source: Source, index: int) -> BadImage | None:

@@ -43,7 +43,7 @@ from PIL import (
     WebPImagePlugin,
 )
 
-from deit.data.limits import MAX_FILE_BYTES, MAX_PIXELS, MAX_SIDE
+from deit.data.limits import MAX_FILE_BYTES, MAX_PIXELS, MAX_SIDE, OVER_LIMIT
 from deit.data.names import printable
 from deit.errors import UserError
 
@@ -265,7 +265,7 @@ def _open(
         image = reader(file)
     width, height = image.size
     if width * height > max_pixels:
-        raise BadImage(name, f"{width} x {height} pixels are more than {max_pixels:,}")
+        raise BadImage(name, f"{width} x {height} {OVER_LIMIT} {max_pixels:,}")
     if max(width, height) > MAX_SIDE:
         raise BadImage(name, f"{width} x {height} pixels; a side has {MAX_SIDE:,} at most")
     if isinstance(image, TiffImagePlugin.TiffImageFile):

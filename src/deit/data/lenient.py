@@ -11,7 +11,9 @@ from pathlib import Path
 
 from deit.data.dataset import Source
 from deit.data.folder import find_splits, scan_split
+from deit.data.huggingface_sets import is_saved_set
 from deit.data.limits import MAX_PIXELS
+from deit.data.prepared import is_prepared
 from deit.data.shard_paths import find_shards
 from deit.data.shards import index_shards
 from deit.data.sources import limited, open_data
@@ -56,6 +58,8 @@ def _open_in_parts(spec: str, refusal: UserError, max_pixels: int) -> Opened:
     Raises:
         UserError: ``refusal``, where there is nothing.
     """
+    if is_prepared(spec) or is_saved_set(spec):  # no folder of images: not to be judged as one
+        return Opened({}, [], [refusal])
     try:
         paths = find_shards(spec)
     except UserError:

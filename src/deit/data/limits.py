@@ -16,6 +16,10 @@ MAX_FILE_BYTES = 2**29
 """512 MiB: what `MAX_PIXELS` need at 8 bytes a pixel."""
 
 
+OVER_LIMIT = "pixels are more than"
+"""Part of the reason why an image above the limit cannot be used."""
+
+
 def check_max_pixels(option: str, value: int) -> None:
     """Refuse a limit that no image could keep, or that could not act.
 

@@ -93,8 +93,9 @@ def write_list(folder: Path, kept: Mapping[str, tuple[Names, Int64[np.ndarray, "
 
 
 def shards_of(folder: Path, split: str) -> list[Path]:
-    """The shards of a split, in their order."""
-    return sorted(folder.glob(f"{split}-[0-9]*.tar"))
+    """The shards of a split by their numbers: the thousandth's has a digit more than others."""
+    found = folder.glob(f"{split}-[0-9]*.tar")
+    return sorted(found, key=lambda path: (len(path.name), path.name))
 
 
 def _read_description(folder: Path) -> dict[str, Any]:

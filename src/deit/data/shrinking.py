@@ -2,7 +2,7 @@
 
 import io
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 from jaxtyping import UInt8
@@ -51,14 +51,27 @@ class ShrinkConfig:
             object.__setattr__(self, "quality", _QUALITY)
 
 
-def shrink_image(source: Source, index: int, config: ShrinkConfig) -> tuple[bytes, str, int | None]:
+class Shrunk(NamedTuple):
+    """What a prepared store keeps of an image.
+
+    Attributes:
+        data: a file.
+        ending: of a file of that kind.
+        num_bytes: of the original's file; None where it has none.
+        smaller: whether the image has fewer pixels than the original.
+    """
+
+    data: bytes
+    ending: str
+    num_bytes: int | None
+    smaller: bool
+
+
+def shrink_image(source: Source, index: int, config: ShrinkConfig) -> Shrunk:
     """The bytes that a prepared store keeps of an image.
 
     What needs no resizing is kept exactly: its file byte for byte, or, where the source has no
     files, as PNG. Every image is decoded, so that a bad one is found.
-
-    Returns:
-        The bytes; the ending of a file of that kind; the bytes of the original's file, if any.
 
     Raises:
         BadImage: when the image cannot be decoded.
@@ -68,10 +81,11 @@ def shrink_image(source: Source, index: int, config: ShrinkConfig) -> tuple[byte
     num_bytes = None if data is None else len(data)
     resized = resize_shorter(pixels, config.size)
     if resized is not None:
-        return *encode_pixels(resized, config), num_bytes
+        return Shrunk(*encode_pixels(resized, config), num_bytes, smaller=True)
     if data is not None:
-        return data, _ending(source.names[index]), num_bytes
-    return *encode_pixels(pixels, ShrinkConfig(size=config.size, encoding="png")), num_bytes
+        return Shrunk(data, _ending(source.names[index]), num_bytes, smaller=False)
+    png = ShrinkConfig(size=config.size, encoding="png")
+    return Shrunk(*encode_pixels(pixels, png), num_bytes, smaller=False)
 
 
 def resize_shorter(

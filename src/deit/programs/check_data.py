@@ -23,6 +23,7 @@ from deit.data.image_findings import image_findings, usable
 from deit.data.lenient import open_leniently
 from deit.data.limits import MAX_PIXELS
 from deit.data.names import printable
+from deit.data.prepared import is_prepared
 from deit.data.survey import Survey, survey
 from deit.data.threads import Progress
 from deit.errors import UserError
@@ -119,7 +120,10 @@ def check_data(
         images = {split: len(images_of) for split, images_of in opened.splits.items()}
         classes = surveyed.classes.names
         counts = {split: surveyed.counts(split) for split in opened.splits}
-        findings += image_findings(surveyed, image_size)
+        of_images = image_findings(surveyed, image_size)
+        if is_prepared(source):  # names are those of the originals, endings too
+            of_images = [finding for finding in of_images if finding.kind != "wrong-suffix"]
+        findings += of_images
         findings += duplicate_findings(surveyed, near)
         if near and (small := int(too_small(surveyed).sum())):
             notes.append(

@@ -59,8 +59,9 @@ def check_data(
         more = f"\n  and {len(bad) - 20} more" if len(bad) > 20 else ""
         raise UserError(
             f"{len(bad)} images cannot be used:\n  {listed}{more}",
-            "images that decode",
-            "mend or remove them, or train without them: --data.bad_images leave-out",
+            "images that decode, of no more pixels than data.max_pixels",
+            f"{check.advise(bad, 'mend or remove them')}, or train without them: "
+            "--data.bad_images leave-out",
         )
     data = check.leave_out(data, bad)
     if bad:

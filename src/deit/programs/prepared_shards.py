@@ -12,12 +12,12 @@ from pathlib import Path
 
 from deit.data.dataset import Source
 from deit.data.images import BadImage
-from deit.data.shrinking import ShrinkConfig, shrink_image
+from deit.data.shrinking import ShrinkConfig, Shrunk, shrink_image
 from deit.run.folder import write_json
 
 _CHUNK = 16  # images that a thread takes at a time
 
-_Shrunk = list[tuple[int, tuple[bytes, str, int | None] | BadImage]]
+_Shrunk = list[tuple[int, Shrunk | BadImage]]
 
 
 class Threads(ThreadPoolExecutor):
@@ -59,7 +59,7 @@ def write_shard(
     tick: Callable[[int], None],
 ) -> None:
     """One shard under its final name, and beside it what was found."""
-    bad, before, has_files = [], 0, True
+    bad, before, has_files, smaller = [], 0, True, 0
     chunks = [indices[first : first + _CHUNK] for first in range(0, len(indices), _CHUNK)]
     temporary = path.with_name(f".{path.name}.part")
     with temporary.open("wb") as file:
@@ -69,13 +69,15 @@ def write_shard(
                     if isinstance(result, BadImage):
                         bad.append({"name": result.name, "reason": result.reason})
                         continue
-                    data, ending, num_bytes = result
+                    data, ending, num_bytes, shrunk_now = result
+                    smaller += shrunk_now
                     before, has_files = before + (num_bytes or 0), num_bytes is not None
                     archive.addfile(_header(source, split, index, ending, data), io.BytesIO(data))
                 tick(len(shrunk))
         file.flush()
         os.fsync(file.fileno())
-    write_json(report_of(path), {"bad": bad, "before": before if has_files else None})
+    found = {"bad": bad, "before": before if has_files else None, "smaller": smaller}
+    write_json(report_of(path), found)
     os.replace(temporary, path)
 
 
