@@ -222,6 +222,10 @@ def test_paths_are_told_from_the_manifests_folder_on(
         ("path,label\n,cat\n", r"a row has an empty path: line 2"),
         ("path,label\n1.png,0\n2.png,-1\n", r"a row has a class below 0, .*: line 3"),
         (
+            "path,label,split\n1.png,cat,",
+            r"no split in .*\n.*allowed: one of train, val, validation, valid, test for each image",
+        ),
+        (
             "path,label,split\n1.png,cat,dev\n",
             r"splits that are not known: dev \(line 2\)\n.*valid",
         ),

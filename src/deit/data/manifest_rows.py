@@ -170,13 +170,21 @@ def _tidy(path: str) -> str:
 
 def _read_splits(table: Table, column: str) -> list[str]:
     cells = [str(cell).strip().lower() if cell else "" for cell in table.columns[column]]
-    _refuse(table, cells, lambda cell: not cell, f"no split in the column '{printable(column)}'")
+    known = f"{TRAIN}, {', '.join(VALIDATION)}"
+    _refuse(
+        table,
+        cells,
+        lambda cell: not cell,
+        f"no split in the column '{printable(column)}'",
+        f"one of {known} for each image; or no such column",
+        "write their splits",
+    )
     unknown = sorted(set(cells) - _SPLITS)
     if unknown:
         rows = [row for row, cell in enumerate(cells) if cell in unknown]
         raise UserError(
             f"{table.title}: splits that are not known: {listed(unknown)} ({table.place(rows)})",
-            f"{TRAIN}, {', '.join(VALIDATION)}",
+            known,
             f"correct them, or rename the column '{printable(column)}' if it says no splits",
         )
     return cells
@@ -271,7 +279,12 @@ def _known_names(table: Table, column: str) -> tuple[tuple[str, ...], str]:
 
 
 def _refuse(
-    table: Table, cells: Iterable[object], is_bad: Callable[..., bool], problem: str
+    table: Table,
+    cells: Iterable[object],
+    is_bad: Callable[..., bool],
+    problem: str,
+    allowed: str = "a path and a class for each image",
+    todo: str = "correct or remove these rows",
 ) -> None:
     """Raise where cells are bad, naming the first few rows and how many there are."""
     bad = [row for row, cell in enumerate(cells) if is_bad(cell)]
@@ -279,6 +292,6 @@ def _refuse(
         count = f"{len(bad)} rows have" if len(bad) > 1 else "a row has"
         raise UserError(
             f"{table.title}: {count} {problem}: {table.place(bad)}",
-            "a path and a class for each image",
-            "correct or remove these rows",
+            allowed,
+            todo,
         )
