@@ -253,7 +253,6 @@ def test_bad_rows_are_named_before_any_image_is_read(
 @pytest.mark.parametrize(
     ("cell", "message"),
     [
-        (1.0, "neither text nor a number"),
         (True, "neither text nor a number"),
         (["cat"], "neither text nor a number"),
         ("\ud800", "neither text nor a number"),
@@ -266,6 +265,46 @@ def test_classes_are_text_or_whole_numbers(root: Path, cell: object, message: st
     lines = json.dumps({"path": "1.png", "label": cell}) + '\n{"path": "2.png", "label": 0}'
     with pytest.raises(UserError, match=f"a row has {message}"):
         manifest(root, lines, "a.jsonl")
+
+
+@pytest.mark.parametrize("name", ["a.csv", "a.jsonl", "a.parquet"])
+def test_numbers_with_a_fraction_are_no_classes(root: Path, name: str) -> None:
+    """Tables write whole numbers so where a cell was empty; as text 10.0 would go before 2.0."""
+    paths, labels = ["1.png", "2.png", "3.png"], [1.0, 2.0, 10.0]
+    rows = list(zip(paths, labels, strict=True))
+    if name == "a.csv":
+        write(root, "path,label\n" + "".join(f"{path},{label}\n" for path, label in rows), name)
+    elif name == "a.jsonl":
+        lines = [json.dumps({"path": path, "label": label}) for path, label in rows]
+        write(root, "\n".join(lines), name)
+    else:
+        pq.write_table(pa.table({"path": paths, "label": labels}), root / name)
+    with pytest.raises(UserError, match=r"3 rows have a number with a fraction") as refused:
+        read_manifest(str(root / name))
+    assert refused.value.allowed == "whole numbers or names"
+    assert "pandas" in refused.value.todo
+
+
+@pytest.mark.parametrize("label", ["1.5", "-1.0", "3.", "1,0", "1.0e3"])
+def test_fractions_are_known_however_they_are_written(root: Path, label: str) -> None:
+    """One of them is enough; names with points and digits are names."""
+    with pytest.raises(UserError, match=r"a row has a number with a fraction .*: line 3"):
+        manifest(root, f"path;label\n1.png;cat\n2.png;{label}\n")
+    assert opened(root, "path,label\n1.png,v1.0\n2.png,1.0.2\n")
+
+
+def test_a_cell_that_is_no_number_has_no_class(root: Path) -> None:
+    """As JSON of Python says that a cell was empty."""
+    with pytest.raises(UserError, match=r"a row has no class .*: line 1"):
+        manifest(root, '{"path": "1.png", "label": NaN}\n', "a.jsonl")
+
+
+def test_a_number_that_is_written_in_two_ways_is_refused(root: Path) -> None:
+    """It would be two classes; numbers that are all padded are names like others."""
+    with pytest.raises(UserError, match=r"classes written in two ways: 2 and 02 \(lines 2, 4\)"):
+        manifest(root, "path,label\n1.png,2\n2.png,3\n3.png,02\n4.png,02\n")
+    padded = opened(root, "path,label\n1.png,00\n2.png,02\n3.png,10\n")
+    assert [label for _, label in padded] == ["00", "02", "10"]
 
 
 @pytest.mark.parametrize("path", [3, ["1.png"], "1\0.png", "\udc80.png"])

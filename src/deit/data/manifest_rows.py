@@ -5,9 +5,12 @@ manifest's folder where they lie in it. Classes are names; numbers stand for nam
 these is known, and are names themselves where none is.
 """
 
+import math
 import os
+import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
+from decimal import Decimal
 
 from deit.data.class_order import is_number
 from deit.data.classes import listed
@@ -21,6 +24,8 @@ CLASS_LIST = "classes.txt"
 """A file beside a manifest: the name of class 0 in its first line, of class 1 in the next."""
 
 _SPLITS = frozenset({TRAIN, *VALIDATION})
+
+_FRACTION = re.compile(r"[+-]?(\d+[.,]\d*|[.,]\d+)(e[+-]?\d+)?", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -195,6 +200,7 @@ def _read_classes(
 ) -> tuple[list[str], tuple[str, ...], tuple[str, ...]]:
     """The class of every row by name, the classes' order if a list says it, and notes."""
     labels = _read_labels(table, columns.label)
+    _check_one_way(table, labels)
     if not all(map(is_number, labels)):
         _refuse(table, labels, lambda text: text.startswith("-") and is_number(text[1:]), _NEGATIVE)
         return labels, (), ()
@@ -222,15 +228,55 @@ _NEGATIVE = "a class below 0, as images without a label often have"
 def _read_labels(table: Table, column: str) -> list[str]:
     cells = table.columns[column]
     what = f"in the column '{printable(column)}'"
-    _refuse(table, cells, lambda cell: cell is None or cell == "", f"no class {what}")
+    _refuse(table, cells, _is_empty, f"no class {what}")
+    _refuse(
+        table,
+        cells,
+        _is_fraction,
+        f"a number with a fraction {what}",
+        "whole numbers or names",
+        "write 1 for 1.0; pandas writes 1.0 where a column has empty cells, unless it is told "
+        "astype('Int64')",
+    )
     _refuse(table, cells, lambda cell: not _is_label(cell), f"neither text nor a number {what}")
     labels = [str(cell).strip() for cell in cells]
     _refuse(table, labels, lambda text: not text, f"no class {what}")
     return labels
 
 
+def _is_empty(cell: object) -> bool:
+    """Whether a cell holds nothing; a float that is no number is how some tables say so."""
+    return cell is None or cell == "" or (isinstance(cell, float) and math.isnan(cell))
+
+
+def _is_fraction(cell: object) -> bool:
+    """Whether a cell is a number that is not written as a whole one.
+
+    >>> _is_fraction("1.0"), _is_fraction(1.0), _is_fraction("1"), _is_fraction("1.0.2")
+    (True, True, False, False)
+    """
+    if isinstance(cell, str):
+        return _FRACTION.fullmatch(cell.strip()) is not None
+    return isinstance(cell, (float, Decimal))
+
+
 def _is_label(cell: object) -> bool:
     return _is_encodable(cell) if isinstance(cell, str) else type(cell) is int
+
+
+def _check_one_way(table: Table, labels: Sequence[str]) -> None:
+    """Raise for a number that is written in two ways, as 2 and 02: it would be two classes."""
+    first = {label: row for row, label in reversed(list(enumerate(labels)))}
+    numbers: dict[str, str] = {}
+    for label in sorted(filter(str.isdecimal, first), key=first.__getitem__):
+        other = numbers.setdefault(label.lstrip("0"), label)
+        if other != label:
+            raise UserError(
+                f"{table.title}: classes written in two ways: {other} and {label} "
+                f"({table.place([first[other], first[label]])})",
+                "the same number written alike in all rows",
+                "write it in one way",
+            )
 
 
 def _pairs(
