@@ -236,10 +236,27 @@ def test_paths_are_told_from_the_manifests_folder_on(
             r"1\.png is in more than one split: train, val \(lines 2, 3\); and 1 more like it",
         ),
         ("path,label\n1.png,cat\n2.png,cat\n", "only one class, cat"),
-        ("path,label\nx,cat\n2.png,dog\ny,dog\n", r"2 of 3 files are not there: x, y\n"),
-        ("path,label\n1,cat\n2,dog\n", r"2 of 2 files are not there: 1, 2\n(.|\n)*too: 1\.png"),
-        ("path,label\na\\1.png,cat\n2.png,dog\n", r"not there: a\\1\.png\n(.|\n)*write / betw"),
-        ("path,label\n.,cat\n..,dog\n", r"2 of 2 files are not there: \., \.\."),
+        (
+            "path,label\nx,cat\n2.png,dog\ny,dog\n",
+            r"2 of 3 files are not there: x, y \(lines 2, 4\)\n",
+        ),
+        (
+            "path,label\n1,cat\n2,dog\n",
+            r"2 of 2 files are not there: 1, 2 \(lines 2, 3\)\n(.|\n)*too: 1\.png",
+        ),
+        (
+            "path,label\na\\1.png,cat\n2.png,dog\n",
+            r"not there: a\\1\.png \(line 2\)\n(.|\n)*write / betw",
+        ),
+        ("path,label\n.,cat\n..,dog\n", r"2 of 2 paths are folders: \., \.\. \(lines 2, 3\)\n"),
+        (
+            "path,label\n.,cat\nx,dog\n3.png,dog\n",
+            r"1 of 3 files are not there: x \(line 3\); 1 of 3 paths are folders: \. \(line 2\)",
+        ),
+        (
+            "path,label,split\nx,a,train\n1.png,b,train\n2.png,b,train\ny,b,val\n3.png,a,test\n",
+            r"2 of 5 files are not there: x, y \(lines 2, 5\)\n",
+        ),
     ],
 )
 def test_bad_rows_are_named_before_any_image_is_read(
@@ -248,6 +265,16 @@ def test_bad_rows_are_named_before_any_image_is_read(
     """With their lines, and how many there are."""
     with pytest.raises(UserError, match=message):
         open_data(write(root, content))
+
+
+def test_files_of_a_split_that_is_not_used_may_lack(root: Path) -> None:
+    """Nobody reads them; those that are measured on are asked for."""
+    content = "path,label,split\n1.png,a,train\n2.png,b,train\n3.png,a,val\nx,b,test\n"
+    assert len(opened(root, content)) == 2
+    with pytest.raises(UserError, match=r"1 of 4 files are not there: x \(line 5\)"):
+        manifest(root, content.replace("test", "val")).open()
+    with pytest.raises(UserError, match=r"1 of 1 files are not there: x \(line 2\)"):
+        open_evaluation(write(root, "path,label\nx,a\n", "test.csv"))
 
 
 @pytest.mark.parametrize(
