@@ -118,6 +118,47 @@ def test_numbered_folds_are_no_splits(root: Path) -> None:
     assert opened(root, content.replace(",0", ",train").replace(",1", ",train"))
 
 
+@pytest.mark.parametrize(
+    ("column", "cells"),
+    [
+        ("spilt", ("train", "val")),
+        ("Splits", ("a", "b")),
+        ("phase", ("Train", "valid")),
+        ("part", ("test", "test")),
+        ("part", ("val", "")),
+    ],
+)
+@pytest.mark.parametrize("name", ["a.csv", "a.jsonl", "a.parquet"])
+def test_a_column_that_may_be_meant_as_the_split_is_not_passed_over(
+    root: Path, column: str, cells: tuple[str, str], name: str
+) -> None:
+    """Its validation images would be trained on."""
+    columns = {"path": ["1.png", "2.png"], "label": ["cat", "dog"], column: list(cells)}
+    rows = [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
+    if name == "a.csv":
+        write(root, "\n".join(",".join(row) for row in [columns, *(row.values() for row in rows)]))
+    elif name == "a.jsonl":
+        write(root, "\n".join(map(json.dumps, rows)), name)
+    else:
+        pq.write_table(pa.table(columns), root / name)
+    with pytest.raises(UserError, match=f"the column '{column}' is not used") as refused:
+        read_manifest(str(root / name))
+    assert "did you mean split?" in refused.value.todo
+
+
+def test_columns_that_are_not_used_are_named(root: Path) -> None:
+    """In a note; beside a column of splits another one may hold such names."""
+    content = "path,label,fold,split,old\n1.png,cat,0,train,val\n2.png,dog,1,train,train\n"
+    train, val, notes = manifest(root, content).open()
+    assert (len(train), val) == (2, None)
+    assert notes[1] == f"{root}/a.csv: columns that are not used: fold, old"
+    pq.write_table(
+        pa.table({"path": ["1.png", "2.png"], "label": ["a", "b"], "x": [[1], [2]]}),
+        root / "a.parquet",
+    )
+    assert read_manifest(str(root / "a.parquet")).notes[1].endswith("columns that are not used: x")
+
+
 @pytest.mark.parametrize("other", ["val", "validation", "valid", "test"])
 def test_the_validation_manifest_lies_beside(root: Path, other: str) -> None:
     """Said in a note; labels are those of the training classes, by name."""

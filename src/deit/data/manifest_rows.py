@@ -136,7 +136,7 @@ def read_rows(table: Table, split: str) -> Rows:
         _read_splits(table, columns.split) if columns.split else [split] * len(classes),
         order,
         named_by_path=True,
-        notes=(columns.note(table.title), *notes),
+        notes=(*columns.notes(table.title), *notes),
     )
     return rows if names is not None else rows.numbered()
 
