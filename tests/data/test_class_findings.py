@@ -50,10 +50,10 @@ def test_small_and_uneven_classes_are_counted() -> None:
 
 @pytest.mark.parametrize(
     "names",
-    [("cat", "cats"), ("cat", "Cat"), ("red fox", "Red_Fox"), ("leopard", "leopad")],
+    [("cat", "cats"), ("cat", "Cat"), ("red fox", "Red_Fox"), ("leopard", "leopad"), ("2", "02")],
 )
 def test_names_that_are_nearly_alike_are_paired(names: tuple[str, ...]) -> None:
-    """In the plural, in another case, with other signs, with a letter lost."""
+    """In the plural, in another case, with other signs, with a letter lost, with zeros added."""
     assert alike_names([names[0], "zebra crossing", names[1]]) == [names]
 
 
@@ -65,6 +65,7 @@ def test_names_that_are_nearly_alike_are_paired(names: tuple[str, ...]) -> None:
         ("cat", "car", "can"),
         ("class 1", "class 2"),
         ("-1", "+1", "a", "A"),
+        ("0", "00x", "10", "100", "1.5", "1.05"),
     ],
 )
 def test_names_that_differ_on_purpose_are_left_alone(names: tuple[str, ...]) -> None:

@@ -118,6 +118,47 @@ def test_numbered_folds_are_no_splits(root: Path) -> None:
     assert opened(root, content.replace(",0", ",train").replace(",1", ",train"))
 
 
+@pytest.mark.parametrize(
+    ("column", "cells"),
+    [
+        ("spilt", ("train", "val")),
+        ("Splits", ("a", "b")),
+        ("phase", ("Train", "valid")),
+        ("part", ("test", "test")),
+        ("part", ("val", "")),
+    ],
+)
+@pytest.mark.parametrize("name", ["a.csv", "a.jsonl", "a.parquet"])
+def test_a_column_that_may_be_meant_as_the_split_is_not_passed_over(
+    root: Path, column: str, cells: tuple[str, str], name: str
+) -> None:
+    """Its validation images would be trained on."""
+    columns = {"path": ["1.png", "2.png"], "label": ["cat", "dog"], column: list(cells)}
+    rows = [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
+    if name == "a.csv":
+        write(root, "\n".join(",".join(row) for row in [columns, *(row.values() for row in rows)]))
+    elif name == "a.jsonl":
+        write(root, "\n".join(map(json.dumps, rows)), name)
+    else:
+        pq.write_table(pa.table(columns), root / name)
+    with pytest.raises(UserError, match=f"the column '{column}' is not used") as refused:
+        read_manifest(str(root / name))
+    assert "did you mean split?" in refused.value.todo
+
+
+def test_columns_that_are_not_used_are_named(root: Path) -> None:
+    """In a note; beside a column of splits another one may hold such names."""
+    content = "path,label,fold,split,old\n1.png,cat,0,train,val\n2.png,dog,1,train,train\n"
+    train, val, notes = manifest(root, content).open()
+    assert (len(train), val) == (2, None)
+    assert notes[1] == f"{root}/a.csv: columns that are not used: fold, old"
+    pq.write_table(
+        pa.table({"path": ["1.png", "2.png"], "label": ["a", "b"], "x": [[1], [2]]}),
+        root / "a.parquet",
+    )
+    assert read_manifest(str(root / "a.parquet")).notes[1].endswith("columns that are not used: x")
+
+
 @pytest.mark.parametrize("other", ["val", "validation", "valid", "test"])
 def test_the_validation_manifest_lies_beside(root: Path, other: str) -> None:
     """Said in a note; labels are those of the training classes, by name."""
@@ -222,6 +263,10 @@ def test_paths_are_told_from_the_manifests_folder_on(
         ("path,label\n,cat\n", r"a row has an empty path: line 2"),
         ("path,label\n1.png,0\n2.png,-1\n", r"a row has a class below 0, .*: line 3"),
         (
+            "path,label,split\n1.png,cat,",
+            r"no split in .*\n.*allowed: one of train, val, validation, valid, test for each image",
+        ),
+        (
             "path,label,split\n1.png,cat,dev\n",
             r"splits that are not known: dev \(line 2\)\n.*valid",
         ),
@@ -232,10 +277,27 @@ def test_paths_are_told_from_the_manifests_folder_on(
             r"1\.png is in more than one split: train, val \(lines 2, 3\); and 1 more like it",
         ),
         ("path,label\n1.png,cat\n2.png,cat\n", "only one class, cat"),
-        ("path,label\nx,cat\n2.png,dog\ny,dog\n", r"2 of 3 files are not there: x, y\n"),
-        ("path,label\n1,cat\n2,dog\n", r"2 of 2 files are not there: 1, 2\n(.|\n)*too: 1\.png"),
-        ("path,label\na\\1.png,cat\n2.png,dog\n", r"not there: a\\1\.png\n(.|\n)*write / betw"),
-        ("path,label\n.,cat\n..,dog\n", r"2 of 2 files are not there: \., \.\."),
+        (
+            "path,label\nx,cat\n2.png,dog\ny,dog\n",
+            r"2 of 3 files are not there: x, y \(lines 2, 4\)\n",
+        ),
+        (
+            "path,label\n1,cat\n2,dog\n",
+            r"2 of 2 files are not there: 1, 2 \(lines 2, 3\)\n(.|\n)*too: 1\.png",
+        ),
+        (
+            "path,label\na\\1.png,cat\n2.png,dog\n",
+            r"not there: a\\1\.png \(line 2\)\n(.|\n)*write / betw",
+        ),
+        ("path,label\n.,cat\n..,dog\n", r"2 of 2 paths are folders: \., \.\. \(lines 2, 3\)\n"),
+        (
+            "path,label\n.,cat\nx,dog\n3.png,dog\n",
+            r"1 of 3 files are not there: x \(line 3\); 1 of 3 paths are folders: \. \(line 2\)",
+        ),
+        (
+            "path,label,split\nx,a,train\n1.png,b,train\n2.png,b,train\ny,b,val\n3.png,a,test\n",
+            r"2 of 5 files are not there: x, y \(lines 2, 5\)\n",
+        ),
     ],
 )
 def test_bad_rows_are_named_before_any_image_is_read(
@@ -246,10 +308,19 @@ def test_bad_rows_are_named_before_any_image_is_read(
         open_data(write(root, content))
 
 
+def test_files_of_a_split_that_is_not_used_may_lack(root: Path) -> None:
+    """Nobody reads them; those that are measured on are asked for."""
+    content = "path,label,split\n1.png,a,train\n2.png,b,train\n3.png,a,val\nx,b,test\n"
+    assert len(opened(root, content)) == 2
+    with pytest.raises(UserError, match=r"1 of 4 files are not there: x \(line 5\)"):
+        manifest(root, content.replace("test", "val")).open()
+    with pytest.raises(UserError, match=r"1 of 1 files are not there: x \(line 2\)"):
+        open_evaluation(write(root, "path,label\nx,a\n", "test.csv"))
+
+
 @pytest.mark.parametrize(
     ("cell", "message"),
     [
-        (1.0, "neither text nor a number"),
         (True, "neither text nor a number"),
         (["cat"], "neither text nor a number"),
         ("\ud800", "neither text nor a number"),
@@ -262,6 +333,46 @@ def test_classes_are_text_or_whole_numbers(root: Path, cell: object, message: st
     lines = json.dumps({"path": "1.png", "label": cell}) + '\n{"path": "2.png", "label": 0}'
     with pytest.raises(UserError, match=f"a row has {message}"):
         manifest(root, lines, "a.jsonl")
+
+
+@pytest.mark.parametrize("name", ["a.csv", "a.jsonl", "a.parquet"])
+def test_numbers_with_a_fraction_are_no_classes(root: Path, name: str) -> None:
+    """Tables write whole numbers so where a cell was empty; as text 10.0 would go before 2.0."""
+    paths, labels = ["1.png", "2.png", "3.png"], [1.0, 2.0, 10.0]
+    rows = list(zip(paths, labels, strict=True))
+    if name == "a.csv":
+        write(root, "path,label\n" + "".join(f"{path},{label}\n" for path, label in rows), name)
+    elif name == "a.jsonl":
+        lines = [json.dumps({"path": path, "label": label}) for path, label in rows]
+        write(root, "\n".join(lines), name)
+    else:
+        pq.write_table(pa.table({"path": paths, "label": labels}), root / name)
+    with pytest.raises(UserError, match=r"3 rows have a number with a fraction") as refused:
+        read_manifest(str(root / name))
+    assert refused.value.allowed == "whole numbers or names"
+    assert "pandas" in refused.value.todo
+
+
+@pytest.mark.parametrize("label", ["1.5", "-1.0", "3.", "1,0", "1.0e3"])
+def test_fractions_are_known_however_they_are_written(root: Path, label: str) -> None:
+    """One of them is enough; names with points and digits are names."""
+    with pytest.raises(UserError, match=r"a row has a number with a fraction .*: line 3"):
+        manifest(root, f"path;label\n1.png;cat\n2.png;{label}\n")
+    assert opened(root, "path,label\n1.png,v1.0\n2.png,1.0.2\n")
+
+
+def test_a_cell_that_is_no_number_has_no_class(root: Path) -> None:
+    """As JSON of Python says that a cell was empty."""
+    with pytest.raises(UserError, match=r"a row has no class .*: line 1"):
+        manifest(root, '{"path": "1.png", "label": NaN}\n', "a.jsonl")
+
+
+def test_a_number_that_is_written_in_two_ways_is_refused(root: Path) -> None:
+    """It would be two classes; numbers that are all padded are names like others."""
+    with pytest.raises(UserError, match=r"classes written in two ways: 2 and 02 \(lines 2, 4\)"):
+        manifest(root, "path,label\n1.png,2\n2.png,3\n3.png,02\n4.png,02\n")
+    padded = opened(root, "path,label\n1.png,00\n2.png,02\n3.png,10\n")
+    assert [label for _, label in padded] == ["00", "02", "10"]
 
 
 @pytest.mark.parametrize("path", [3, ["1.png"], "1\0.png", "\udc80.png"])

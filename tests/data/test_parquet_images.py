@@ -52,6 +52,35 @@ def test_images_are_named_by_their_rows(tmp_path: Path) -> None:
     assert notes[-1].endswith("have no paths of their own and are named by their rows")
 
 
+@pytest.mark.parametrize(
+    ("columns", "note"),
+    [
+        (
+            {"image": [b"x", b"y"], "mask": [b"z", b"z"]},
+            "images lie in the column 'image', their classes in 'label'",
+        ),
+        (
+            {"img": [{"bytes": b"x", "path": "1"}, {"bytes": b"y", "path": "2"}]},
+            "images lie in the column 'img', their classes in 'label'",
+        ),
+        (
+            {"scan": [b"x", b"y"], "file": ["1", "2"], "split": ["train", "val"]},
+            "images lie in the column 'scan', their names in 'file', their classes in 'label', "
+            "their splits in 'split'",
+        ),
+    ],
+)
+def test_a_note_names_every_column_that_is_used(
+    tmp_path: Path, columns: dict[str, Any], note: str
+) -> None:
+    """That of the images too, which may be one of several."""
+    path = write(tmp_path / "a.parquet", columns | {"label": ["a", "b"]})
+    notes = read_manifest(path).notes
+    assert notes[0] == f"{path}: {note}"
+    unused = [f"{path}: columns that are not used: mask"] if "mask" in columns else []
+    assert notes[1 : 1 + len(unused)] == unused
+
+
 @pytest.mark.parametrize("kind", [pa.binary(), pa.large_binary(), "struct", "struct with path"])
 def test_bytes_may_lie_in_any_kind_of_column(tmp_path: Path, kind: Any) -> None:
     """Under any name, as long as it is the only one; a path in a structure names its image."""

@@ -1,5 +1,6 @@
 """What a check says of classes: which a split lacks, how many images they have, names alike."""
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
@@ -16,6 +17,8 @@ MOST_UNEVEN = 10
 """The largest class has more than so many times the images of the smallest."""
 
 _LEAST_LETTERS = 6  # a letter more or less makes another word of a shorter name
+
+_LEADING_ZEROS = re.compile(r"(?<![\d.,])0+(?=\d)")
 
 
 def class_findings(
@@ -43,8 +46,10 @@ def class_findings(
 def alike_names(names: Sequence[str]) -> list[tuple[str, ...]]:
     """Names that are nearly alike, in groups: in other letters or signs, in the plural, mistyped.
 
-    >>> alike_names(["cat", "dog", "Cats", "elephant", "elephnt", "2", "3"])
-    [('cat', 'Cats'), ('elephant', 'elephnt')]
+    Numbers are alike where only zeros in front of them differ.
+
+    >>> alike_names(["cat", "dog", "Cats", "elephant", "elephnt", "2", "3", "02"])
+    [('cat', 'Cats'), ('elephant', 'elephnt'), ('2', '02')]
     """
     groups: dict[str, list[str]] = {}
     leader: dict[str, str] = {}
@@ -106,7 +111,7 @@ def _keys(name: str) -> list[str]:
     """
     word = "".join(letter for letter in normal_form(name).casefold() if letter.isalnum())
     if sum(letter.isalpha() for letter in word) < 2:
-        return [name]  # digits, signs and single letters mean what they say
+        return [_LEADING_ZEROS.sub("", name)]  # else digits and signs mean what they say
     stem = word[:-1] if word.endswith("s") and len(word) > 3 else word
     if any(letter.isdigit() for letter in stem) or len(stem) < _LEAST_LETTERS:
         return [stem]

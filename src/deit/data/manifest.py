@@ -17,12 +17,13 @@ from deit.data.class_order import sorted_classes
 from deit.data.classes import ClassList, listed
 from deit.data.dataset import Source
 from deit.data.folder import FileSource
+from deit.data.manifest_files import missing_files, no_files
 from deit.data.manifest_rows import Rows, read_rows
 from deit.data.names import Names, printable
 from deit.data.parquet_images import ParquetSource
 from deit.data.parquet_table import read_parquet_table
 from deit.data.table import JSON_LINES, Table, read_text_table
-from deit.data.tree import ENDINGS, TRAIN, VALIDATION
+from deit.data.tree import TRAIN, VALIDATION
 from deit.errors import UserError
 
 PARQUET = ".parquet"
@@ -81,6 +82,7 @@ class Manifest:
         if unused:
             counted = listed(f"{name} ({count})" for name, count in unused.items())
             notes.append(f"{self.title}: splits that are not used: {counted}")
+        self._check_files([parts[name] for name in (TRAIN, used) if name])
         train = _source(parts[TRAIN], classes, classes)
         if used is None:
             return train, None, notes
@@ -99,7 +101,15 @@ class Manifest:
             return None
         notes = list(self.notes)
         classes = _class_list(parts[used], notes)
+        self._check_files([parts[used]])
         return _source(parts[used], classes, classes), notes
+
+    def _check_files(self, parts: Sequence[Rows]) -> None:
+        """Raise for files of some splits that are not there, counted over their whole table."""
+        for rows in parts:
+            if rows.table.images is None and missing_files(rows.table.folder, rows.names):
+                (whole,) = (each for each in self.rows if each.table is rows.table)
+                raise no_files(whole)
 
     def _parts(self) -> dict[str, Rows]:
         """The rows of each split that is there."""
@@ -253,52 +263,4 @@ def _source(rows: Rows, own: ClassList, classes: ClassList, split: str = "") -> 
     if images is not None:
         numbers = np.array(rows.numbers, dtype=np.int64)
         return ParquetSource(images, numbers, Names.of(rows.names), labels, classes)
-    _check_files(rows)
     return FileSource(rows.table.folder, Names.of(rows.names), labels, classes)
-
-
-def _check_files(rows: Rows) -> None:
-    """Raise for files that are not there, naming the first few."""
-    root = rows.table.folder
-    missing = _missing_files(root, rows.names)
-    if not missing:
-        return
-    endings = [e for e in ENDINGS if os.path.isfile(os.path.join(root, missing[0] + e))]
-    if endings:
-        todo = f"write the endings too: {printable(missing[0])}{endings[0]}"
-    elif "\\" in missing[0]:
-        todo = "write / between folders"
-    else:
-        todo = "correct the paths"
-    raise UserError(
-        f"{rows.table.title}: {len(missing)} of {len(rows.names)} files are not there: "
-        f"{listed(missing)}",
-        f"paths of files, absolute or from {printable(root)} on",
-        todo,
-    )
-
-
-def _missing_files(root: str, names: Sequence[str]) -> list[str]:
-    """The names that lead to no file, found by listing each folder once.
-
-    That asks a network drive once a folder, not once a file. What is not in the listing is asked
-    for by itself: a drive may take another spelling of a name for the same.
-    """
-    folders: dict[str, set[str]] = {}
-    missing = []
-    for name in names:
-        folder, stroke, file = name.rpartition("/")
-        folder += stroke
-        if folder not in folders:
-            folders[folder] = _files_in(os.path.join(root, folder))
-        if file not in folders[folder]:
-            missing.append(name)
-    return [name for name in missing if not os.path.isfile(os.path.join(root, name))]
-
-
-def _files_in(folder: str) -> set[str]:
-    try:
-        with os.scandir(folder) as entries:
-            return {entry.name for entry in entries if entry.is_file()}
-    except OSError:
-        return set()

@@ -1,14 +1,15 @@
 """Which columns of a table name images, classes and splits, and which names these may have."""
 
+import difflib
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from deit.data.class_order import is_number
 from deit.data.classes import listed
 from deit.data.names import printable
 from deit.data.table import EXAMPLE, Table
-from deit.data.tree import is_image_name
+from deit.data.tree import TRAIN, VALIDATION, is_image_name
 from deit.errors import UserError
 
 PATHS = ("path", "file", "filename", "file_name", "filepath", "file_path")
@@ -20,6 +21,10 @@ before all others; else there has to be exactly one of them."""
 
 LABEL_TEXTS = ("label_name", "class_name", "label_text")
 """A second column of labels: the names of classes whose numbers stand in the first."""
+
+_NEAR = 0.8
+"""How like ``split`` a name is, 0 to 1, that is taken for a slip: a letter lost, added, or two
+exchanged."""
 
 WANTED = frozenset({*PATHS, *IMAGES, *LABELS, *SPLITS, *LABEL_TEXTS})
 
@@ -33,31 +38,46 @@ class Columns:
         label: of classes.
         label_text: of the names of classes that are numbers in ``label``.
         split: of splits.
+        image: of the images themselves, where the table holds them.
+        unused: all others.
     """
 
     path: str
     label: str
     label_text: str = ""
     split: str = ""
+    image: str = ""
+    unused: tuple[str, ...] = ()
 
-    def note(self, title: str) -> str:
-        """Which column is used for what.
+    def notes(self, title: str) -> tuple[str, ...]:
+        """Which column is used for what, and which for nothing.
 
-        >>> Columns(path="file", label="class").note("a.csv")
+        >>> Columns(path="file", label="class", unused=("width",)).notes("a.csv")[0]
         "a.csv: images are named by the column 'file', their classes by 'class'"
+        >>> Columns(path="", label="class", image="scan").notes("a.parquet")[0]
+        "a.parquet: images lie in the column 'scan', their classes in 'class'"
         """
-        parts = [f"images are named by the column '{self.path}'"] if self.path else []
-        parts.append(f"their classes by '{self.label}'")
+        at = "in" if self.image else "by"
+        if self.image:
+            parts = [f"images lie in the column '{self.image}'"]
+            parts += [f"their names in '{self.path}'"] if self.path else []
+        else:
+            parts = [f"images are named by the column '{self.path}'"]
+        parts.append(f"their classes {at} '{self.label}'")
         parts += [f"the classes' names stand in '{self.label_text}'"] if self.label_text else []
-        parts += [f"their splits by '{self.split}'"] if self.split else []
-        return printable(f"{title}: {', '.join(parts)}")
+        parts += [f"their splits {at} '{self.split}'"] if self.split else []
+        used = printable(f"{title}: {', '.join(parts)}")
+        if not self.unused:
+            return (used,)
+        return (used, f"{title}: columns that are not used: {listed(self.unused)}")
 
 
 def choose_columns(table: Table) -> Columns:
     """The columns of images, classes and splits.
 
     Raises:
-        UserError: when one is missing, or several may be meant.
+        UserError: when one is missing, or several may be meant; when there is none of splits, but
+            one that may be meant as such.
     """
     names = {name.strip().lower(): name for name in table.columns}
     path = _one_of(table, names, (*PATHS, *IMAGES), "path", required=table.images is None)
@@ -67,7 +87,40 @@ def choose_columns(table: Table) -> Columns:
     allowed = tuple(key for key in LABELS if not label_text or key not in texts)
     label = _one_of(table, names, allowed, "label", required=True)
     split = _one_of(table, names, SPLITS, "split", required=False, suits=_is_no_fold_number)
-    return Columns(path, label, label_text, split)
+    used = (table.image_column, path, label, label_text, split)
+    unused = tuple(name for name in (*table.columns, *table.unread) if name not in used)
+    if not split:
+        _check_no_split(table, unused)
+    return Columns(path, label, label_text, split, table.image_column, unused)
+
+
+def says_splits(cells: Iterable[object]) -> bool:
+    """Whether cells are names of splits, in any case of letters, or empty; not all empty.
+
+    >>> says_splits(["Train", "val", None]), says_splits(["train", "cat"]), says_splits([""])
+    (True, False, False)
+    """
+    names = ("" if cell is None else str(cell).strip().lower() for cell in cells)
+    known = frozenset({"", TRAIN, *VALIDATION})
+    seen = set()
+    for name in names:
+        if name not in known:
+            return False
+        seen.add(name)
+    return bool(seen - {""})
+
+
+def _check_no_split(table: Table, unused: Sequence[str]) -> None:
+    """Raise for a column that may be meant as that of splits: by its name, or by what it holds."""
+    for name in unused:
+        near = difflib.get_close_matches(name.strip().lower(), SPLITS[:1], cutoff=_NEAR)
+        if near or says_splits(table.columns.get(name, ())):
+            why = f"its name is nearly '{SPLITS[0]}'" if near else "it holds names of splits"
+            raise UserError(
+                f"{table.title}: the column '{printable(name)}' is not used, but {why}",
+                f"a column of splits called {' or '.join(SPLITS)}; or none",
+                f"did you mean {SPLITS[0]}? rename the column, or remove it if it says no splits",
+            )
 
 
 def _one_of(

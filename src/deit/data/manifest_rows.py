@@ -5,9 +5,12 @@ manifest's folder where they lie in it. Classes are names; numbers stand for nam
 these is known, and are names themselves where none is.
 """
 
+import math
 import os
+import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
+from decimal import Decimal
 
 from deit.data.class_order import is_number
 from deit.data.classes import listed
@@ -21,6 +24,8 @@ CLASS_LIST = "classes.txt"
 """A file beside a manifest: the name of class 0 in its first line, of class 1 in the next."""
 
 _SPLITS = frozenset({TRAIN, *VALIDATION})
+
+_FRACTION = re.compile(r"[+-]?(\d+[.,]\d*|[.,]\d+)(e[+-]?\d+)?", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -131,7 +136,7 @@ def read_rows(table: Table, split: str) -> Rows:
         _read_splits(table, columns.split) if columns.split else [split] * len(classes),
         order,
         named_by_path=True,
-        notes=(columns.note(table.title), *notes),
+        notes=(*columns.notes(table.title), *notes),
     )
     return rows if names is not None else rows.numbered()
 
@@ -170,13 +175,21 @@ def _tidy(path: str) -> str:
 
 def _read_splits(table: Table, column: str) -> list[str]:
     cells = [str(cell).strip().lower() if cell else "" for cell in table.columns[column]]
-    _refuse(table, cells, lambda cell: not cell, f"no split in the column '{printable(column)}'")
+    known = f"{TRAIN}, {', '.join(VALIDATION)}"
+    _refuse(
+        table,
+        cells,
+        lambda cell: not cell,
+        f"no split in the column '{printable(column)}'",
+        f"one of {known} for each image; or no such column",
+        "write their splits",
+    )
     unknown = sorted(set(cells) - _SPLITS)
     if unknown:
         rows = [row for row, cell in enumerate(cells) if cell in unknown]
         raise UserError(
             f"{table.title}: splits that are not known: {listed(unknown)} ({table.place(rows)})",
-            f"{TRAIN}, {', '.join(VALIDATION)}",
+            known,
             f"correct them, or rename the column '{printable(column)}' if it says no splits",
         )
     return cells
@@ -187,6 +200,7 @@ def _read_classes(
 ) -> tuple[list[str], tuple[str, ...], tuple[str, ...]]:
     """The class of every row by name, the classes' order if a list says it, and notes."""
     labels = _read_labels(table, columns.label)
+    _check_one_way(table, labels)
     if not all(map(is_number, labels)):
         _refuse(table, labels, lambda text: text.startswith("-") and is_number(text[1:]), _NEGATIVE)
         return labels, (), ()
@@ -214,15 +228,55 @@ _NEGATIVE = "a class below 0, as images without a label often have"
 def _read_labels(table: Table, column: str) -> list[str]:
     cells = table.columns[column]
     what = f"in the column '{printable(column)}'"
-    _refuse(table, cells, lambda cell: cell is None or cell == "", f"no class {what}")
+    _refuse(table, cells, _is_empty, f"no class {what}")
+    _refuse(
+        table,
+        cells,
+        _is_fraction,
+        f"a number with a fraction {what}",
+        "whole numbers or names",
+        "write 1 for 1.0; pandas writes 1.0 where a column has empty cells, unless it is told "
+        "astype('Int64')",
+    )
     _refuse(table, cells, lambda cell: not _is_label(cell), f"neither text nor a number {what}")
     labels = [str(cell).strip() for cell in cells]
     _refuse(table, labels, lambda text: not text, f"no class {what}")
     return labels
 
 
+def _is_empty(cell: object) -> bool:
+    """Whether a cell holds nothing; a float that is no number is how some tables say so."""
+    return cell is None or cell == "" or (isinstance(cell, float) and math.isnan(cell))
+
+
+def _is_fraction(cell: object) -> bool:
+    """Whether a cell is a number that is not written as a whole one.
+
+    >>> _is_fraction("1.0"), _is_fraction(1.0), _is_fraction("1"), _is_fraction("1.0.2")
+    (True, True, False, False)
+    """
+    if isinstance(cell, str):
+        return _FRACTION.fullmatch(cell.strip()) is not None
+    return isinstance(cell, (float, Decimal))
+
+
 def _is_label(cell: object) -> bool:
     return _is_encodable(cell) if isinstance(cell, str) else type(cell) is int
+
+
+def _check_one_way(table: Table, labels: Sequence[str]) -> None:
+    """Raise for a number that is written in two ways, as 2 and 02: it would be two classes."""
+    first = {label: row for row, label in reversed(list(enumerate(labels)))}
+    numbers: dict[str, str] = {}
+    for label in sorted(filter(str.isdecimal, first), key=first.__getitem__):
+        other = numbers.setdefault(label.lstrip("0"), label)
+        if other != label:
+            raise UserError(
+                f"{table.title}: classes written in two ways: {other} and {label} "
+                f"({table.place([first[other], first[label]])})",
+                "the same number written alike in all rows",
+                "write it in one way",
+            )
 
 
 def _pairs(
@@ -271,7 +325,12 @@ def _known_names(table: Table, column: str) -> tuple[tuple[str, ...], str]:
 
 
 def _refuse(
-    table: Table, cells: Iterable[object], is_bad: Callable[..., bool], problem: str
+    table: Table,
+    cells: Iterable[object],
+    is_bad: Callable[..., bool],
+    problem: str,
+    allowed: str = "a path and a class for each image",
+    todo: str = "correct or remove these rows",
 ) -> None:
     """Raise where cells are bad, naming the first few rows and how many there are."""
     bad = [row for row, cell in enumerate(cells) if is_bad(cell)]
@@ -279,6 +338,6 @@ def _refuse(
         count = f"{len(bad)} rows have" if len(bad) > 1 else "a row has"
         raise UserError(
             f"{table.title}: {count} {problem}: {table.place(bad)}",
-            "a path and a class for each image",
-            "correct or remove these rows",
+            allowed,
+            todo,
         )

@@ -8,7 +8,7 @@ import os
 from typing import Any
 
 from deit.data.classes import listed
-from deit.data.manifest_columns import WANTED
+from deit.data.manifest_columns import WANTED, says_splits
 from deit.data.names import printable
 from deit.data.parquet_images import ParquetImages, chunks
 from deit.data.table import Table
@@ -16,6 +16,8 @@ from deit.errors import UserError
 
 MOST_GROUP_BYTES = 2**30
 """1 GiB: the largest group of images that is read as a whole for each of them."""
+
+_FIRST_ROWS = 100  # enough to tell names of splits from other text, without reading all of it
 
 
 def read_parquet_table(path: str) -> Table:
@@ -53,7 +55,12 @@ def _require_pyarrow(path: str) -> Any:
 def _read(path: str, file: Any, status: tuple[int, int]) -> Table:
     schema = file.schema_arrow
     image = _image_column(path, schema)
-    wanted = [name for name in schema.names if name.strip().lower() in WANTED and name != image]
+    wanted = [
+        field.name
+        for field in schema
+        if field.name != image
+        and (field.name.strip().lower() in WANTED or _may_say_splits(file, field))
+    ]
     unread = [name for name in schema.names if name not in (image, *wanted)]
     columns = {name: _cells(file, name) for name in wanted}
     num_rows = file.metadata.num_rows
@@ -78,8 +85,20 @@ def _read(path: str, file: Any, status: tuple[int, int]) -> Table:
         unread=unread,
         class_names=_class_names(schema),
         images=images,
+        image_column=image if images else "",
         image_paths=image_paths if images else None,
     )
+
+
+def _may_say_splits(file: Any, field: Any) -> bool:
+    """Whether a column is of text, and its first rows hold names of splits alone."""
+    import pyarrow.types as types
+
+    kind = field.type.value_type if types.is_dictionary(field.type) else field.type
+    if not file.num_row_groups or not (types.is_string(kind) or types.is_large_string(kind)):
+        return False
+    first = next(file.iter_batches(_FIRST_ROWS, [0], columns=[field.name], use_threads=False), None)
+    return first is not None and says_splits(first.column(0).to_pylist())
 
 
 def _image_column(path: str, schema: Any) -> str:

@@ -38,6 +38,7 @@ class Table:
         unread: names of columns that were not read, because no image's path or class is in them.
         class_names: for columns that hold the places of names in a list: that list.
         images: where the table holds the images themselves, those; else their paths are in it.
+        image_column: the name of their column.
         image_paths: how the table calls the images that it holds, where it does.
     """
 
@@ -48,6 +49,7 @@ class Table:
     unread: Sequence[str] = ()
     class_names: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     images: ParquetImages | None = None
+    image_column: str = ""
     image_paths: Sequence[object] | None = None
 
     @property
