@@ -27,7 +27,7 @@ def apply_operation(
     Operations on colours equal timm's functions of the same names, which call Pillow, in every
     value (keeping 0 bits gives black, where Pillow 13 and with it timm raises). They are tables of
     256 values wherever Pillow's arithmetic allows. Shears and translations differ from Pillow's by
-    one grey level in less than one value of 1000 (of 100 when bilinear); `geometry.rotate` by more.
+    one grey level in less than two values of 1000 (20 when bilinear); `geometry.rotate` by more.
 
     Args:
         image: RGB, contiguous.
