@@ -52,21 +52,7 @@ def timm_batches(folder: Path, batch_size: int) -> Batches:
     )
     _mend_posterize(transform)
     dataset: Any = create_dataset("", root=str(folder / "train"), transform=transform)
-
-    numbers = itertools.count()
-
-    def batches(repeats: int, workers: int, epochs: int) -> Iterator[torch.Tensor]:
-        loader = DataLoader(
-            dataset,
-            batch_size=batch_size,
-            sampler=_Epochs(dataset, repeats, list(itertools.islice(numbers, epochs))),
-            num_workers=workers,
-            collate_fn=fast_collate,
-            drop_last=True,
-        )
-        return (images for images, _ in loader)
-
-    return batches
+    return _batches(dataset, batch_size, fast_collate)
 
 
 def torchvision_batches(folder: Path, batch_size: int) -> Batches:
@@ -118,7 +104,11 @@ def _torchvision_batches(
     ]
     transform = v2.Compose([*before, *views, *after])
     dataset: Any = ImageFolder(str(folder / "train"), transform, loader=read)
+    return _batches(dataset, batch_size, default_collate)
 
+
+def _batches(dataset: Any, batch_size: int, collate: Callable[[Any], Any]) -> Batches:
+    """Batches of a library's data set, as both of them load it."""
     numbers = itertools.count()
 
     def batches(repeats: int, workers: int, epochs: int) -> Iterator[torch.Tensor]:
@@ -127,7 +117,7 @@ def _torchvision_batches(
             batch_size=batch_size,
             sampler=_Epochs(dataset, repeats, list(itertools.islice(numbers, epochs))),
             num_workers=workers,
-            collate_fn=default_collate,
+            collate_fn=collate,
             drop_last=True,
         )
         return (images for images, _ in loader)
